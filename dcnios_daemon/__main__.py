@@ -1,0 +1,5 @@
+"""``python -m dcnios_daemon`` is the ``dcnios`` command."""
+
+from dcnios_daemon import cli
+
+cli.main()

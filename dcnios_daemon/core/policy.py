@@ -1,0 +1,41 @@
+"""What follows from a failure: another attempt, later, or the end. Pure; the dice are handed in."""
+
+import msgspec
+
+from dcnios_daemon.core.ports import Dead, Decision, Failure, Outcome, Retry, Succeed
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """A route's ``retry`` block. Times in seconds."""
+
+    attempts: int = 5
+    backoff: float = 2.0
+    max_backoff: float = 600.0
+    on: frozenset[Failure] = frozenset({Failure.INFRASTRUCTURE})
+    exit_codes: frozenset[int] = frozenset()
+
+    def decide(self, outcome: Outcome, *, attempt: int, now: float, dice: float) -> Decision:
+        """What becomes of a delivery after this outcome of its ``attempt`` (from 1).
+
+        Args:
+            outcome: How the attempt ended.
+            attempt: Which one it was.
+            now: Wall time, seconds since the epoch.
+            dice: A random number in [0, 1): spreads retries over the second half of the pause.
+        """
+        if outcome.succeeded:
+            return Succeed()
+        wanted = outcome.failure in self.on or outcome.exit_code in self.exit_codes
+        if not wanted or attempt >= self.attempts:
+            return Dead()
+        return Retry(at=now + backoff(attempt, first=self.backoff, most=self.max_backoff, dice=dice))
+
+
+def backoff(attempt: int, *, first: float, most: float, dice: float) -> float:
+    """Seconds to wait after the ``attempt``-th failure (from 1): doubling, capped, half of it random.
+
+    >>> backoff(1, first=2, most=600, dice=0), backoff(3, first=2, most=600, dice=0.5)
+    (1.0, 6.0)
+    """
+    ceiling = min(most, first * 2.0 ** min(attempt - 1, 60))
+    return ceiling * (0.5 + dice / 2)

@@ -1,0 +1,1 @@
+"""From queued to settled: who goes next, how many at once, how fast, and what follows from an outcome."""

@@ -1,0 +1,1 @@
+"""Where orders go. Each kind of ``run`` is one module."""

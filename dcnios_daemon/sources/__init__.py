@@ -1,0 +1,1 @@
+"""Where events come from. ``runner`` supervises them all; each kind is one module."""

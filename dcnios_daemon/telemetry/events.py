@@ -1,0 +1,269 @@
+"""Everything the daemon says, as types: ``SourceConnected(source="uploads").emit()``.
+
+One type gives the log line (its ``name`` and fields) and the metric, so that neither can drift. Levels: ERROR
+means that an operator must act, WARNING that one may want to, INFO is a change of state, DEBUG is per event.
+"""
+
+from typing import ClassVar
+
+import msgspec
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from dcnios_daemon.telemetry.logging import logger
+
+REGISTRY = CollectorRegistry()
+
+_ACCEPTED = Counter(
+    "dcnios_events_accepted", "Events committed to the journal", ["source"], registry=REGISTRY
+)
+_DUPLICATES = Counter("dcnios_events_duplicate", "Happenings seen again", ["source"], registry=REGISTRY)
+_UNROUTED = Counter("dcnios_events_unrouted", "Events no route takes", ["source"], registry=REGISTRY)
+_MALFORMED = Counter("dcnios_events_malformed", "Unreadable input", ["source"], registry=REGISTRY)
+_CONNECTED = Gauge("dcnios_source_connected", "1 while connected", ["source"], registry=REGISTRY)
+_FAILURES = Counter(
+    "dcnios_source_failures", "Times a source had to reconnect", ["source"], registry=REGISTRY
+)
+_RELISTS = Counter("dcnios_source_relists", "Full listings, by cause", ["source", "cause"], registry=REGISTRY)
+_SUBMITTED = Counter("dcnios_orders_submitted", "Orders that a sink took", ["route"], registry=REGISTRY)
+_PUT_OFF = Counter("dcnios_orders_put_off", "Submissions put off", ["route"], registry=REGISTRY)
+_OUTCOMES = Counter("dcnios_outcomes", "Outcomes of attempts", ["route", "result"], registry=REGISTRY)
+_DEAD = Counter("dcnios_deliveries_dead", "Deliveries given up", ["route"], registry=REGISTRY)
+_WAIT = Histogram(
+    "dcnios_event_to_submit_seconds",
+    "From journal commit to the sink's yes",
+    ["route"],
+    registry=REGISTRY,
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
+
+
+class Signal(msgspec.Struct):
+    """Something worth saying. Subclasses name it, give its level, and may count it."""
+
+    name: ClassVar[str]
+    level: ClassVar[str] = "info"
+
+    def emit(self) -> None:
+        """Count it, and log it."""
+        self.measure()
+        getattr(logger(), self.level)(self.name, **msgspec.structs.asdict(self))
+
+    def measure(self) -> None:
+        """Bring the metrics up to date. By default there is none."""
+
+
+# --- life ---------------------------------------------------------------------------------------------
+
+
+class PhaseEntered(Signal):
+    """The daemon goes from one phase of its life to the next."""
+
+    name = "daemon.phase"
+    phase: str
+    detail: str = ""
+
+
+class StopAsked(Signal):
+    """Someone wants the daemon to end."""
+
+    name = "daemon.stop"
+    why: str
+
+
+class TaskFailed(Signal):
+    """Something that must never end ended: the daemon ends too and its supervisor restarts it."""
+
+    name = "daemon.task_failed"
+    level = "error"
+    task: str
+    error: str
+
+
+# --- sources ------------------------------------------------------------------------------------------
+
+
+class SourceConnected(Signal):
+    """A source is up and reads."""
+
+    name = "source.connected"
+    source: str
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        _CONNECTED.labels(self.source).set(1)
+
+
+class SourceFailed(Signal):
+    """A source lost its server or was refused; it is tried again."""
+
+    name = "source.failed"
+    level = "warning"
+    source: str
+    error: str
+    again_in: float
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        _CONNECTED.labels(self.source).set(0)
+        _FAILURES.labels(self.source).inc()
+
+
+class SourcePaused(Signal):
+    """The journal is full: the source takes no more."""
+
+    name = "source.paused"
+    level = "warning"
+    source: str
+    why: str
+
+
+class SourceResumed(Signal):
+    """The journal has room again."""
+
+    name = "source.resumed"
+    source: str
+
+
+class SourceRelisted(Signal):
+    """A source went through everything that is there, not only what is new."""
+
+    name = "source.relisted"
+    source: str
+    cause: str
+    found: int
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        _RELISTS.labels(self.source, self.cause).inc()
+
+
+class InputMalformed(Signal):
+    """Something unreadable came in. It was refused or kept as bytes; nothing else was touched."""
+
+    name = "source.malformed"
+    level = "warning"
+    source: str
+    what: str
+    error: str
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        _MALFORMED.labels(self.source).inc()
+
+
+class EventsAccepted(Signal):
+    """The journal has committed a batch."""
+
+    name = "journal.appended"
+    level = "debug"
+    source: str
+    accepted: int
+    duplicates: int
+    unrouted: int
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        _ACCEPTED.labels(self.source).inc(self.accepted)
+        _DUPLICATES.labels(self.source).inc(self.duplicates)
+        _UNROUTED.labels(self.source).inc(self.unrouted)
+
+
+# --- journal ------------------------------------------------------------------------------------------
+
+
+class GateShut(Signal):
+    """The journal is full."""
+
+    name = "gate.shut"
+    level = "warning"
+    why: str
+
+
+class GateOpened(Signal):
+    """The journal has room again."""
+
+    name = "gate.opened"
+
+
+class JournalFailed(Signal):
+    """The disk under the journal fails. Nothing acknowledged is lost, but nothing more is accepted."""
+
+    name = "journal.failed"
+    level = "error"
+    error: str
+
+
+# --- dispatch -----------------------------------------------------------------------------------------
+
+
+class OrderSubmitted(Signal):
+    """A sink has taken an order."""
+
+    name = "order.submitted"
+    level = "debug"
+    route: str
+    order: str
+    key: str
+    attempt: int
+    waited: float
+    """Seconds from the journal's commit."""
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        _SUBMITTED.labels(self.route).inc()
+        _WAIT.labels(self.route).observe(self.waited)
+
+
+class OrderPutOff(Signal):
+    """A sink could not take an order now. It is tried again; no attempt is burnt."""
+
+    name = "order.put_off"
+    level = "warning"
+    route: str
+    order: str
+    error: str
+    again_in: float
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        _PUT_OFF.labels(self.route).inc()
+
+
+class AttemptEnded(Signal):
+    """An outcome was recorded."""
+
+    name = "order.ended"
+    route: str
+    order: str
+    result: str
+    exit_code: int | None
+    reason: str
+    then: str
+    """``done``, ``retry`` or ``dead``."""
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        _OUTCOMES.labels(self.route, self.result).inc()
+        if self.then == "dead":
+            _DEAD.labels(self.route).inc()
+
+
+# --- sinks --------------------------------------------------------------------------------------------
+
+
+class SinkFailed(Signal):
+    """A sink lost its neighbour while watching for outcomes; it is tried again."""
+
+    name = "sink.failed"
+    level = "warning"
+    sink: str
+    error: str
+    again_in: float
+
+
+class SinkWatching(Signal):
+    """A sink sees its neighbour's outcomes."""
+
+    name = "sink.watching"
+    sink: str
+    in_flight: int

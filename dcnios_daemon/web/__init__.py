@@ -1,0 +1,1 @@
+"""The one HTTP port: status page, JSON API, probes, metrics, and the way in for push sources."""

@@ -1,0 +1,24 @@
+"""What every test gets: no blocking call on the event loop, no task left behind."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+import pytest_asyncio
+from blockbuster import BlockBuster, blockbuster_ctx
+
+
+@pytest.fixture(autouse=True)
+def _loop_is_never_blocked(request: pytest.FixtureRequest) -> Iterator[BlockBuster | None]:
+    """Our code must not block the loop; the tests' own helpers may."""
+    with blockbuster_ctx("dcnios_daemon") as blockbuster:
+        yield blockbuster
+
+
+@pytest_asyncio.fixture(autouse=True)
+async def _no_task_is_left() -> AsyncIterator[None]:
+    """A test that leaves a task running has a leak to explain."""
+    before = asyncio.all_tasks()
+    yield
+    left = {task for task in asyncio.all_tasks() - before if not task.done()} - {asyncio.current_task()}
+    assert not left, f"left running: {left}"
