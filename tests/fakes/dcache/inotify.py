@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 
 from .auth import Login
-from .namespace import Namespace, NoSuchFileError
+from .namespace import Namespace, NoSuchFileError, join
 from .notifier import Happening, Source
 from .replies import ApiError
 from .selector import Selector, SelectorError
@@ -28,9 +28,12 @@ Receiver = Callable[[str, Payload], Awaitable[None]]
 class Selection:
     """One watch of one channel (Inotify.InotifySelection)."""
 
-    def __init__(self, inotify: Inotify, key: tuple[str, str], selector: Selector, receiver: Receiver) -> None:
+    def __init__(
+        self, inotify: Inotify, key: tuple[str, str], selector: Selector, receiver: Receiver
+    ) -> None:
         """Watch the inode ``key[1]`` for the channel ``key[0]``."""
         self.key = key
+        self.id = _subscription_id(key[1], standard=inotify.switches.standard_base64)
         self.selector = selector
         self.login: Login | None = None
         self.closed = False
@@ -44,14 +47,6 @@ class Selection:
         self._masks: dict[Source, deque[tuple[float, frozenset[str]]]] = {}
         self._effective = selector.events()
         self.arm()
-
-    @property
-    def id(self) -> str:
-        """The subscription id: base64 of the PNFS-ID, without padding (section 1)."""
-        raw = bytes.fromhex(self.key[1])
-        standard = self._inotify.switches.standard_base64
-        encoded = base64.b64encode(raw) if standard else base64.urlsafe_b64encode(raw)
-        return encoded.decode().rstrip("=")
 
     def described(self) -> dict[str, object]:
         """Return the selector as supplied, or as merged."""
@@ -118,7 +113,7 @@ class Selection:
         if self.login is None:
             return True
         path = self.login.resolve(self.selector.path)
-        return self.login.permits("READ_METADATA", path if name is None else f"{path}/{name}")
+        return self.login.permits("READ_METADATA", path if name is None else join(path, name))
 
     def _put(self, payload: Payload) -> None:
         if len(self._queue) < self._inotify.switches.subscription_queue:
@@ -236,7 +231,9 @@ class Inotify:
         try:
             inode = self._namespace.find(path)
         except NoSuchFileError as error:
-            raise SelectorError("Not found", f"Problem with path: No such file or directory: {error}") from None
+            raise SelectorError(
+                "Not found", f"Problem with path: No such file or directory: {error}"
+            ) from None
         if not inode.is_dir and "IN_ONLYDIR" in selector.flags:
             raise SelectorError("Failed condition", f"IN_ONLYDIR with {inode.kind} target")
         if not login.permits("LIST" if inode.is_dir else "DOWNLOAD", path):
@@ -244,3 +241,8 @@ class Inotify:
         return inode.pnfsid
 
 
+def _subscription_id(pnfsid: str, *, standard: bool) -> str:
+    """Return base64 of the PNFS-ID, without padding; the alphabet depends on the version (section 1)."""
+    raw = bytes.fromhex(pnfsid)
+    encoded = base64.b64encode(raw) if standard else base64.urlsafe_b64encode(raw)
+    return encoded.decode().rstrip("=")

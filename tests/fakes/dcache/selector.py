@@ -57,7 +57,9 @@ class Selector:
             raise _bad_value(f"Cannot deserialize value of type InotifySelector from {type(body).__name__}")
         for key in body:
             if key not in {"path", "flags"}:
-                raise _bad_value(f'Unrecognized field "{key}" (class InotifySelector), not marked as ignorable')
+                raise _bad_value(
+                    f'Unrecognized field "{key}" (class InotifySelector), not marked as ignorable'
+                )
         supplied = _parse_flags(body["flags"]) if "flags" in body else None
         path = body.get("path")
         if "path" in body and not isinstance(path, str):
@@ -127,7 +129,9 @@ class Beat:
         message = body.get("message")
         if message is not None and not isinstance(message, str):
             raise ApiError(400, "Bad selector value: Cannot deserialize value of type java.lang.String")
-        beat = cls(_number(body, "delay"), _number(body, "frequency"), message, int(_number(body, "count") or 0))
+        beat = cls(
+            _number(body, "delay"), _number(body, "frequency"), message, int(_number(body, "count") or 0)
+        )
         beat.check()
         return beat
 
@@ -150,7 +154,12 @@ class Beat:
 
     def described(self) -> dict[str, object]:
         """Return the JSON of the subscription."""
-        named = {"frequency": self.frequency, "delay": self.delay, "message": self.message, "count": self.count or None}
+        named = {
+            "frequency": self.frequency,
+            "delay": self.delay,
+            "message": self.message,
+            "count": self.count or None,
+        }
         return {name: value for name, value in named.items() if value is not None}
 
 
