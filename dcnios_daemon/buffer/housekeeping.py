@@ -1,0 +1,45 @@
+"""What is taken away in passing: settled rows that newer ones push out, keys that were kept long enough.
+
+Both ride on transactions that happen anyway and take small portions, so that nothing waits for them.
+"""
+
+from dcnios_daemon.buffer.steady import TOLERANCE
+from dcnios_daemon.buffer.transaction import Transaction, as_json, split_keys
+
+_FORGOTTEN = 500
+_PRUNED = 2000
+_SLACK = 100
+"""A hundredth of the bound may be above it, until taking it away is worth the statements."""
+
+
+def prune(tx: Transaction, history: int) -> None:
+    """Delete the longest settled rows above the bound, one portion."""
+    excess = tx.books.number("history") - history
+    if excess <= history // _SLACK:
+        return
+    rows = tx.listed(tuple[int, int], "oldest_settled", most=min(excess, _PRUNED))
+    tx.run("prune_deliveries", ids=as_json([delivery for delivery, _ in rows]))
+    tx.run("prune_events", ids=as_json(sorted({event for _, event in rows})))
+    tx.add("history", -len(rows))
+
+
+def expiry_is_due(next_expiry: float | None, *, dedupe_for: float, steady: float) -> bool:
+    """Whether the longest remembered keys were kept long enough."""
+    return next_expiry is not None and next_expiry + dedupe_for <= steady + TOLERANCE
+
+
+def forget(tx: Transaction, dedupe_for: float) -> None:
+    """Delete keys whose events were settled ``dedupe_for`` seconds ago, one portion."""
+    if not expiry_is_due(tx.books.next_expiry, dedupe_for=dedupe_for, steady=tx.steady):
+        return
+    rows = tx.run("expired", before=tx.steady + TOLERANCE - dedupe_for, most=_FORGOTTEN).fetchall()
+    forgotten: list[bytes] = []
+    upto = 0
+    for number, packed in rows:
+        if len(forgotten) >= _FORGOTTEN:
+            break
+        forgotten.extend(split_keys(packed))
+        upto = number
+    list(tx.run_keys("forget_keys", sorted(forgotten)))
+    tx.run("forget_rows", upto=upto)
+    tx.books.next_expiry = tx.value("next_expiry")

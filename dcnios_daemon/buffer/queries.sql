@@ -1,0 +1,301 @@
+-- Every statement of the journal, by name.
+--
+-- Two habits explain their form. Each statement of the hot path handles many rows and gives at most one row
+-- back, as JSON: sqlite3 lets go of Python's interpreter lock at every row, and under a busy event loop
+-- getting it back costs more than the row. And rows come in as a JSON array, or as VALUES groups that
+-- queries.py repeats, for the same reason.
+
+-- == books: what is kept in memory ==
+
+-- name: meta
+SELECT json_group_object(name, n) FROM meta;
+
+-- name: names
+SELECT json_group_object(name, id) FROM names;
+
+-- name: counters
+SELECT json_group_array(json_array(route, state, n)) FROM counters;
+
+-- When the oldest queued delivery of each route was accepted.
+-- name: oldest
+SELECT json_group_array(json_array(route, accepted)) FROM (
+    SELECT r.value AS route, (
+        SELECT e.accepted FROM events AS e WHERE e.id = (
+            SELECT d.event FROM deliveries AS d WHERE d.id = (
+                SELECT min(first) FROM (
+                    SELECT min(id) AS first FROM deliveries WHERE route = r.value AND state = 0
+                    UNION ALL
+                    SELECT min(id) FROM deliveries WHERE route = r.value AND state = 1
+                )
+            )
+        )
+    ) AS accepted
+    FROM json_each(:routes) AS r
+);
+
+-- name: next_due
+SELECT min(retry_at) FROM deliveries WHERE state = 1;
+
+-- name: next_expiry
+SELECT settled FROM remembered ORDER BY id LIMIT 1;
+
+-- name: set_meta
+INSERT OR REPLACE INTO meta (name, n) SELECT key, value FROM json_each(:values);
+
+-- name: set_counters
+INSERT OR REPLACE INTO counters (route, state, n)
+SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
+FROM json_each(:rows);
+
+-- name: add_name
+INSERT INTO names (id, name) VALUES (:id, :name);
+
+-- == append ==
+
+-- name: known_keys
+SELECT key FROM keys WHERE key IN (?);
+
+-- name: add_keys
+INSERT INTO keys (key, event) VALUES (?, ?);
+
+-- name: add_events
+INSERT INTO events (id, key, source, accepted, routes, open, bytes, head, data)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: add_deliveries
+INSERT INTO deliveries (id, event, route, state) VALUES (?, ?, ?, ?);
+
+-- name: add_unrouted
+INSERT INTO deliveries (id, event, route, state, settled, turn) VALUES (?, ?, 0, 7, ?, ?);
+
+-- name: set_cursor
+INSERT OR REPLACE INTO cursors (source, cursor) VALUES (:source, :cursor);
+
+-- name: cursor
+SELECT cursor FROM cursors WHERE source = :source;
+
+-- == claim ==
+
+-- Retries whose time has come stand in their old place again.
+-- name: promote
+UPDATE deliveries SET state = 0, retry_at = NULL WHERE state = 1 AND retry_at <= :now;
+
+-- name: ready
+SELECT json_group_array(json_array(id, event, attempt, together, bytes)) FROM (
+    SELECT d.id, d.event, d.attempt, d.together, e.bytes
+    FROM deliveries AS d INDEXED BY place CROSS JOIN events AS e ON e.id = d.event
+    WHERE d.route = :route AND d.state = 0
+    ORDER BY d.id LIMIT :most
+);
+
+-- name: members
+SELECT json_group_array(json_array(d.id, d.event, d.attempt, d.together, e.bytes))
+FROM deliveries AS d INDEXED BY together CROSS JOIN events AS e ON e.id = d.event
+WHERE d.together = :together AND d.together IS NOT NULL AND d.state = 0;
+
+-- The array is put together by hand: heads are JSON already and hex digits need no escaping.
+-- name: bodies
+SELECT '[' || group_concat(
+    '[' || e.id || ',' || e.source || ',' || e.accepted || ',"' || lower(hex(e.key)) || '",' || e.head || ',"' || hex(e.data) || '"]'
+) || ']'
+FROM json_each(:events) AS j CROSS JOIN events AS e ON e.id = j.value;
+
+-- name: claim
+WITH j (id, name, together, claimed) AS (VALUES (?, ?, ?, ?))
+UPDATE deliveries SET
+    state = 2, claimed = j.claimed, submitted = NULL, note = '', name = j.name, together = j.together
+FROM j WHERE deliveries.id = j.id;
+
+-- == from claim to settlement ==
+
+-- name: look
+SELECT json_group_array(json_array(
+    d.id, d.route, d.state, d.attempt, d.name, d.together, d.note, d.event, e.open, e.bytes, lower(hex(e.key))
+))
+FROM json_each(:ids) AS j
+CROSS JOIN deliveries AS d ON d.id = j.value
+CROSS JOIN events AS e ON e.id = d.event;
+
+-- name: start
+UPDATE deliveries SET state = 3, submitted = :now WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: change
+WITH j (id, state, attempt, name, together, note, retry_at, turn, settled, outcome) AS (
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+)
+UPDATE deliveries SET
+    state = j.state, attempt = j.attempt, name = j.name, together = j.together, note = j.note,
+    retry_at = j.retry_at, turn = j.turn, settled = j.settled, outcome = coalesce(j.outcome, deliveries.outcome)
+FROM j WHERE deliveries.id = j.id;
+
+-- name: close_events
+UPDATE events SET open = 0, data = NULL WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: close_in_part
+WITH j (id, open) AS (VALUES (?, ?))
+UPDATE events SET open = j.open FROM j WHERE events.id = j.id;
+
+-- name: remember
+INSERT INTO remembered (settled, keys) VALUES (:settled, :keys);
+
+-- == housekeeping ==
+
+-- name: expired
+SELECT id, keys FROM remembered WHERE settled <= :before ORDER BY id LIMIT :most;
+
+-- name: forget_rows
+DELETE FROM remembered WHERE id <= :upto;
+
+-- name: forget_keys
+DELETE FROM keys WHERE key IN (?);
+
+-- name: oldest_settled
+SELECT json_group_array(json_array(id, event)) FROM (
+    SELECT id, event FROM deliveries WHERE turn IS NOT NULL ORDER BY turn LIMIT :most
+);
+
+-- name: prune_deliveries
+DELETE FROM deliveries WHERE id IN (SELECT value FROM json_each(:ids));
+
+-- name: prune_events
+DELETE FROM events WHERE id IN (SELECT value FROM json_each(:ids)) AND NOT EXISTS (
+    SELECT 1 FROM deliveries AS d WHERE d.id >= events.id AND d.id < events.id + events.routes
+);
+
+-- name: fill_probe
+UPDATE probe SET filler = zeroblob(:bytes);
+
+-- == views: what people and a later life ask for ==
+
+-- name: in_flight
+SELECT d.id, n.name, d.attempt, lower(hex(e.key)), d.name, d.state, d.claimed
+FROM names AS n
+CROSS JOIN deliveries AS d INDEXED BY place ON d.route = n.id AND d.state IN (2, 3)
+CROSS JOIN events AS e ON e.id = d.event;
+
+-- name: newest
+SELECT d.id, d.route, d.state, d.attempt, d.retry_at, d.claimed, d.submitted, d.settled, d.name, d.note,
+    d.outcome, e.key, e.source, e.accepted, e.head
+FROM deliveries AS d NOT INDEXED CROSS JOIN events AS e ON e.id = d.event
+WHERE d.id < :after ORDER BY d.id DESC LIMIT :most;
+
+-- name: newest_in_place
+SELECT d.id, d.route, d.state, d.attempt, d.retry_at, d.claimed, d.submitted, d.settled, d.name, d.note,
+    d.outcome, e.key, e.source, e.accepted, e.head
+FROM deliveries AS d INDEXED BY place CROSS JOIN events AS e ON e.id = d.event
+WHERE d.route = :route AND d.state = :state AND d.id < :after ORDER BY d.id DESC LIMIT :most;
+
+-- Events by key: the remembered ones, and those whose key was forgotten before their row was pruned.
+-- name: events_by_key
+SELECT e.id, e.key, e.source, e.head, e.data, e.routes
+FROM (
+    SELECT event FROM (SELECT event FROM keys WHERE key BETWEEN :low AND :high LIMIT 10000)
+    UNION
+    SELECT d.event FROM deliveries AS d INDEXED BY settled CROSS JOIN events AS s ON s.id = d.event
+    WHERE d.turn IS NOT NULL AND s.key BETWEEN :low AND :high
+) AS found
+CROSS JOIN events AS e ON e.id = found.event
+ORDER BY e.id DESC LIMIT :most;
+
+-- name: deliveries_of
+SELECT d.id, d.route, d.state, d.attempt, d.retry_at, d.claimed, d.submitted, d.settled, d.name, d.note,
+    d.outcome, e.key, e.source, e.accepted, e.head
+FROM events AS e CROSS JOIN deliveries AS d ON d.id >= e.id AND d.id < e.id + e.routes
+WHERE e.id = :event ORDER BY d.id DESC;
+
+-- == fsck: whole tables, on a journal that nobody uses ==
+
+-- name: check_lone_deliveries
+SELECT id FROM deliveries WHERE NOT EXISTS (SELECT 1 FROM events AS e WHERE e.id = deliveries.event);
+
+-- name: mend_lone_deliveries
+DELETE FROM deliveries WHERE NOT EXISTS (SELECT 1 FROM events AS e WHERE e.id = deliveries.event);
+
+-- name: check_lone_events
+SELECT id FROM events WHERE NOT EXISTS (
+    SELECT 1 FROM deliveries AS d WHERE d.id >= events.id AND d.id < events.id + events.routes
+);
+
+-- name: mend_lone_events
+DELETE FROM events WHERE NOT EXISTS (
+    SELECT 1 FROM deliveries AS d WHERE d.id >= events.id AND d.id < events.id + events.routes
+);
+
+-- name: check_lost_bodies
+SELECT d.id FROM deliveries AS d JOIN events AS e ON e.id = d.event WHERE d.state < 5 AND e.data IS NULL;
+
+-- name: mend_lost_bodies
+UPDATE deliveries SET
+    state = 6, settled = coalesce(claimed, 0), turn = 0, retry_at = NULL, note = 'its event''s body was lost'
+WHERE state < 5 AND EXISTS (SELECT 1 FROM events AS e WHERE e.id = deliveries.event AND e.data IS NULL);
+
+-- name: check_kept_bodies
+SELECT id FROM events WHERE data IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM deliveries AS d WHERE d.id >= events.id AND d.id < events.id + events.routes AND d.state < 5
+);
+
+-- name: mend_kept_bodies
+UPDATE events SET data = NULL WHERE data IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM deliveries AS d WHERE d.id >= events.id AND d.id < events.id + events.routes AND d.state < 5
+);
+
+-- name: check_heads
+SELECT id, head FROM events;
+
+-- name: check_open
+SELECT id, open, counted FROM (
+    SELECT e.id, e.open, (
+        SELECT count(*) FROM deliveries AS d
+        WHERE d.id >= e.id AND d.id < e.id + e.routes AND d.state < 5
+    ) AS counted
+    FROM events AS e
+) WHERE open <> counted;
+
+-- name: mend_open
+UPDATE events SET open = (
+    SELECT count(*) FROM deliveries AS d
+    WHERE d.id >= events.id AND d.id < events.id + events.routes AND d.state < 5
+)
+WHERE open <> (
+    SELECT count(*) FROM deliveries AS d
+    WHERE d.id >= events.id AND d.id < events.id + events.routes AND d.state < 5
+);
+
+-- name: check_keys
+SELECT id FROM events WHERE open > 0 AND NOT EXISTS (SELECT 1 FROM keys AS k WHERE k.key = events.key);
+
+-- name: mend_keys
+INSERT OR IGNORE INTO keys (key, event) SELECT key, id FROM events WHERE open > 0;
+
+-- Only what is counted as of now: the settled ones are counted for all time.
+-- name: check_counters
+SELECT place.route, place.state, coalesce(c.n, 0), coalesce(real.n, 0)
+FROM (
+    SELECT route, state FROM counters WHERE state < 5
+    UNION
+    SELECT route, CASE state WHEN 1 THEN 0 ELSE state END FROM deliveries WHERE state < 5
+) AS place
+LEFT JOIN counters AS c ON c.route = place.route AND c.state = place.state
+LEFT JOIN (
+    SELECT route, CASE state WHEN 1 THEN 0 ELSE state END AS code, count(*) AS n
+    FROM deliveries WHERE state < 5 GROUP BY route, code
+) AS real ON real.route = place.route AND real.code = place.state
+WHERE coalesce(c.n, 0) <> coalesce(real.n, 0);
+
+-- name: check_totals
+SELECT meta.name, meta.n, counted.n FROM meta JOIN (
+    SELECT 'events' AS name, count(*) AS n FROM events WHERE open > 0
+    UNION ALL
+    SELECT 'bytes', coalesce(sum(bytes), 0) FROM events WHERE open > 0
+    UNION ALL
+    SELECT 'history', count(*) FROM deliveries WHERE turn IS NOT NULL
+) AS counted ON counted.name = meta.name
+WHERE meta.n <> counted.n;
+
+-- name: check_next
+SELECT meta.name, meta.n, taken.n + 1 FROM meta JOIN (
+    SELECT 'next' AS name, coalesce(max(id), 0) AS n FROM deliveries
+    UNION ALL
+    SELECT 'turn', coalesce(max(turn), 0) FROM deliveries
+) AS taken ON taken.name = meta.name
+WHERE meta.n <= taken.n;

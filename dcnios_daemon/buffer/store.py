@@ -1,0 +1,162 @@
+"""The journal's file: made, locked, opened, closed, and its errors put into our words."""
+
+import errno
+import fcntl
+import os
+import sqlite3
+from pathlib import Path
+
+from dcnios_daemon.buffer.queries import schema
+from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
+
+SCHEMA = 1
+APPLICATION = 0x64634E4A
+"""Marks the file as a journal of ours ("dcNJ")."""
+BUSY_SECONDS = 5.0
+"""How long to wait for another process that is writing."""
+_PRAGMAS = (
+    "PRAGMA synchronous = FULL",
+    "PRAGMA wal_autocheckpoint = 4000",  # pages; a hot page is then copied once for many commits
+    "PRAGMA journal_size_limit = 67108864",
+    "PRAGMA cache_size = -16384",
+    "PRAGMA temp_store = MEMORY",
+    "PRAGMA mmap_size = 0",  # mapped pages would count as our memory
+    "PRAGMA secure_delete = OFF",
+)
+_DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
+
+
+class Lock:
+    """Held by the one process that dispatches from a journal."""
+
+    def __init__(self, journal: Path) -> None:
+        self._journal = journal
+        self._path = journal.with_name(journal.name + ".lock")
+        self._file: int | None = None
+
+    def take(self) -> None:
+        """Take it, and leave our process id in the file for whoever finds it taken.
+
+        Raises:
+            JournalError: Another process holds it.
+            OSError: The file cannot be made.
+        """
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            holder = os.read(file, 32).decode("ascii", "replace").strip() or "unknown"
+            os.close(file)
+            if error.errno not in {errno.EAGAIN, errno.EACCES}:
+                raise
+            raise JournalError(
+                f"{self._journal} is in use by process {holder}: stop that one, or give this one its own "
+                "buffer.path"
+            ) from error
+        self._file = file
+        os.ftruncate(file, 0)
+        os.write(file, f"{os.getpid()}\n".encode())
+
+    def give_back(self) -> None:
+        """Let others have it."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+    """Open the file, making it first if it is not there and ``create`` says so.
+
+    Raises:
+        JournalError: It is not there.
+        JournalCorrupt: It is not ours, damaged, or of a newer version.
+        sqlite3.Error: The disk fails.
+        OSError: A directory cannot be made.
+    """
+    if create:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    elif not path.exists():
+        raise JournalError(f"there is no journal at {path}: is buffer.path right, has the daemon ever run?")
+    connection = sqlite3.connect(
+        path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
+    )
+    try:
+        _prepare(connection, path, create=create)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def identity(path: Path) -> tuple[int, int]:
+    """Which file a path means: device and inode.
+
+    Raises:
+        OSError: None.
+    """
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
+    if create and _is_empty(connection):
+        _make(connection, path)
+    _check(connection, path)
+    connection.execute("PRAGMA journal_mode = WAL")
+    for pragma in _PRAGMAS:
+        connection.execute(pragma)
+
+
+def _is_empty(connection: sqlite3.Connection) -> bool:
+    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return tables == 0 and _pragma(connection, "application_id") == 0
+
+
+def _make(connection: sqlite3.Connection, path: Path) -> None:
+    """Make the tables in one transaction: a crash leaves a journal or an empty file, nothing between."""
+    connection.execute("PRAGMA auto_vacuum = NONE")
+    connection.executescript(
+        f"BEGIN IMMEDIATE;\n{schema()}\nPRAGMA application_id = {APPLICATION};\n"
+        f"PRAGMA user_version = {SCHEMA};\nCOMMIT;"
+    )
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _check(connection: sqlite3.Connection, path: Path) -> None:
+    if _pragma(connection, "application_id") != APPLICATION:
+        raise JournalCorrupt(f"{path} is a database, but no journal: give buffer.path a file of its own")
+    version = _pragma(connection, "user_version")
+    if version != SCHEMA:
+        raise JournalCorrupt(
+            f"{path} has schema version {version}, this program knows {SCHEMA}: "
+            "run the version of dcnios that wrote it, or newer"
+        )
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    value: int = connection.execute(f"PRAGMA {name}").fetchone()[0]
+    return value
+
+
+def translated(error: BaseException, path: Path) -> BaseException:
+    """A foreign error as ours; anything else as it is."""
+    if isinstance(error, OSError):
+        return JournalUnavailable(f"{error.filename or path}: {error.strerror or error}")
+    if not isinstance(error, sqlite3.DatabaseError) or isinstance(
+        error, sqlite3.ProgrammingError | sqlite3.IntegrityError
+    ):
+        return error
+    code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+    if code in _DAMAGED:
+        return JournalCorrupt(
+            f"{path}: {error}. Stop the daemon, keep a copy of the file and its -wal, and try "
+            "`dcnios queue fsck --repair`; if that does not mend it, restore a backup or move the file away "
+            "to start empty"
+        )
+    if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
+        return JournalUnavailable(f"{path}: another process has been writing for {BUSY_SECONDS:.0f} seconds")
+    return JournalUnavailable(f"{path}: {error}")
