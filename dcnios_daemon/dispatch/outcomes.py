@@ -1,0 +1,103 @@
+"""Where outcomes come in: policy decides, the journal settles, the slot is free, in this order."""
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+from dcnios_daemon.core.clock import Clock
+from dcnios_daemon.core.policy import RetryPolicy
+from dcnios_daemon.core.ports import Dead, InFlight, Journal, Outcome, Retry
+from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
+from dcnios_daemon.dispatch.patience import until_written
+from dcnios_daemon.dispatch.route import Route
+from dcnios_daemon.telemetry import events as telemetry
+
+_NEVER_AGAIN = RetryPolicy(attempts=1)
+
+
+class Outcomes:
+    """Settles orders. Every sink gets a :class:`SinkDesk` on it that shows only its own routes."""
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        book: OrderBook,
+        routes: Mapping[str, Route],
+        clock: Clock,
+        wake: Callable[[], None],
+    ) -> None:
+        self._journal = journal
+        self._book = book
+        self._routes = routes
+        self._clock = clock
+        self._wake = wake
+
+    async def settle(self, outcome: Outcome) -> None:
+        """Record the outcome of an open order and what follows from it. Unknown orders are ignored."""
+        order = self._book.get(outcome.order)
+        if order is None:
+            return
+        route = self._routes.get(order.route)
+        policy = route.retry if route else _NEVER_AGAIN
+        decision = policy.decide(
+            outcome,
+            attempt=order.attempt,
+            now=self._clock.now(),
+            dice=random.random(),  # noqa: S311 - spreads retries, keeps no secret
+        )
+        await until_written(partial(self._journal.finish, order.deliveries, outcome, decision))
+        self._close(order)
+        then = {Retry: "retry", Dead: "dead"}.get(type(decision), "done")
+        telemetry.AttemptEnded(
+            route=order.route,
+            order=order.name,
+            result=str(outcome.failure or "succeeded"),
+            exit_code=outcome.exit_code,
+            reason=outcome.reason,
+            then=then,
+        ).emit()
+
+    async def give_back(self, order: OpenOrder, *, at: float | None, note: str) -> None:
+        """The order does not exist at the neighbour: queue its deliveries again, same attempt."""
+        await until_written(partial(self._journal.release, order.deliveries, at=at, note=note))
+        self._close(order)
+
+    async def retract(self, name: str, note: str) -> None:
+        """As :meth:`give_back`, by name, at once; an order that is not open is ignored."""
+        order = self._book.get(name)
+        if order is not None:
+            await self.give_back(order, at=None, note=note)
+
+    def _close(self, order: OpenOrder) -> None:
+        self._book.close(order)
+        self._wake()
+
+
+class SinkDesk:
+    """The desk (``core.ports.Desk``) of one sink."""
+
+    def __init__(
+        self, *, sink: str, outcomes: Outcomes, journal: Journal, routes: Mapping[str, Route]
+    ) -> None:
+        self._sink = sink
+        self._outcomes = outcomes
+        self._journal = journal
+        self._routes = routes
+
+    async def report(self, outcome: Outcome) -> None:
+        """See ``core.ports.Desk``."""
+        await self._outcomes.settle(outcome)
+
+    async def in_flight(self) -> Sequence[InFlight]:
+        """See ``core.ports.Desk``; only orders of this sink's routes."""
+        return [item for item in await self._journal.in_flight() if self._is_ours(item.route)]
+
+    async def retract(self, orders: Sequence[str], note: str) -> None:
+        """See ``core.ports.Desk``."""
+        for name in orders:
+            await self._outcomes.retract(name, note)
+
+    def _is_ours(self, route: str) -> bool:
+        known = self._routes.get(route)
+        return known is not None and known.sink == self._sink

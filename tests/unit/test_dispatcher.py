@@ -1,0 +1,288 @@
+"""The dispatcher as a sink and an operator see it."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from dcnios_daemon.buffer.memory import MemoryJournal
+
+from dcnios_daemon.core.clock import SystemClock
+from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable, StoreUnavailable
+from dcnios_daemon.core.event import Action, Event
+from dcnios_daemon.core.names import event_key
+from dcnios_daemon.core.policy import RetryPolicy
+from dcnios_daemon.core.ports import Admission, Delivery, Failure, Order, Outcome, State
+from dcnios_daemon.dispatch import dispatcher as module
+from dcnios_daemon.dispatch.dispatcher import Dispatcher
+from dcnios_daemon.dispatch.route import Limits, Route
+
+
+NO_LIMITS = Limits()
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.02)
+
+
+class ToyPlan:
+    """A sink's plan that notes what it is sent and does what the test says."""
+
+    def __init__(self) -> None:
+        self.sent: list[Order] = []
+        self.answers: list[Exception | None] = []
+        self.arrived = asyncio.Condition()
+
+    async def render(self, order: Order) -> str:
+        return order.name
+
+    async def submit(self, order: Order) -> None:
+        async with self.arrived:
+            self.sent.append(order)
+            self.arrived.notify_all()
+        answer = self.answers.pop(0) if self.answers else None
+        if answer is not None:
+            raise answer
+
+    async def until(self, number: int) -> Sequence[Order]:
+        async with asyncio.timeout(10), self.arrived:
+            await self.arrived.wait_for(lambda: len(self.sent) >= number)
+        return self.sent
+
+
+class House:
+    """A journal and a dispatcher with one route to a toy sink."""
+
+    def __init__(self, *, limits: Limits = NO_LIMITS, overall: Limits = NO_LIMITS, **route: object) -> None:
+        self.plan = ToyPlan()
+        self.journal = MemoryJournal(clock=SystemClock())
+        self.changed = asyncio.Event()
+        self.journal.on_change(self.changed.set)
+        self.routes = {
+            "r": Route(name="r", plan=self.plan, sink="toy", limits=limits, **route)  # type: ignore[arg-type]
+        }
+        self.overall = overall
+        self.dispatcher = self.make()
+
+    def make(self) -> Dispatcher:
+        return Dispatcher(journal=self.journal, clock=SystemClock(), routes=self.routes, limits=self.overall)
+
+    async def give(self, count: int, *, start: int = 0) -> list[str]:
+        events = [
+            Event(
+                key=event_key("s", number),
+                source="s",
+                kind="toy",
+                subject=f"x/{number}",
+                action=Action.MESSAGE,
+                time=1.0,
+                data=b"%d" % number,
+            )
+            for number in range(start, start + count)
+        ]
+        await self.journal.append("s", [Admission(event, ("r",)) for event in events], None)
+        return [event.key for event in events]
+
+    async def end(self, order: Order, failure: Failure | None = None, **more: object) -> None:
+        outcome = Outcome(order=order.name, failure=failure, **more)  # type: ignore[arg-type]
+        await self.dispatcher.desk("toy").report(outcome)
+
+    async def until(self, state: State, count: int = 1) -> Sequence[Delivery]:
+        """Wait until so many deliveries are in the state."""
+
+        async def look() -> Sequence[Delivery]:
+            while True:
+                self.changed.clear()
+                found = await self.journal.deliveries(state=state)
+                if len(found) >= count:
+                    return found
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self.changed.wait(), 0.05)
+
+        return await asyncio.wait_for(look(), 10)
+
+    @contextlib.asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        await self.journal.open()
+        await self.dispatcher.restore()
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(self.dispatcher.run())
+            self.dispatcher.sink_is_ready("toy")
+            try:
+                yield
+            finally:
+                task.cancel()
+        await self.journal.aclose()
+
+
+async def test_an_event_becomes_an_order_and_its_outcome_settles_it() -> None:
+    house = House()
+    async with house.running():
+        [key] = await house.give(1)
+        [order] = await house.plan.until(1)
+        assert (order.key, order.attempt, order.payload) == (key, 1, b"0")
+        await house.until(State.RUNNING)
+        await house.end(order, exit_code=0)
+        [done] = await house.until(State.SUCCEEDED)
+        assert done.order == order.name
+
+
+async def test_never_more_in_flight_than_the_cap() -> None:
+    house = House(limits=Limits(in_flight=3))
+    async with house.running():
+        await house.give(30)
+        for ended in range(30):
+            sent = await house.plan.until(min(ended + 3, 30))
+            assert len(sent) - ended <= 3
+            await house.end(sent[ended])
+        await house.until(State.SUCCEEDED, 30)
+    assert len({order.name for order in house.plan.sent}) == 30
+
+
+async def test_the_cap_over_all_routes_holds_as_well() -> None:
+    house = House(overall=Limits(in_flight=2))
+    async with house.running():
+        await house.give(5)
+        sent = await house.plan.until(2)
+        await house.until(State.RUNNING, 2)
+        assert len(sent) == 2
+        stats = await house.journal.stats()
+        assert stats.in_flight() == 2
+
+
+async def test_what_an_earlier_life_left_in_flight_counts() -> None:
+    house = House(limits=Limits(in_flight=2))
+    async with house.running():
+        await house.give(4)
+        await house.plan.until(2)
+        await house.until(State.RUNNING, 2)
+        house.dispatcher = house.make()
+        house.plan.sent.clear()
+        async with asyncio.TaskGroup() as group:
+            await house.dispatcher.restore()
+            house.dispatcher.sink_is_ready("toy")
+            second = group.create_task(house.dispatcher.run())
+            left = await house.journal.in_flight()
+            await house.dispatcher.desk("toy").report(Outcome(order=left[0].order))
+            sent = await house.plan.until(1)
+            assert len(sent) == 1
+            second.cancel()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [SinkBusy("429", retry_after=0.01), SinkUnavailable("timeout"), StoreUnavailable("no link now")],
+    ids=lambda answer: type(answer).__name__,
+)
+async def test_a_neighbour_s_bad_moment_burns_no_attempt(answer: Exception) -> None:
+    house = House()
+    house.plan.answers = [answer]
+    async with house.running():
+        await house.give(1)
+        first, second = (await house.plan.until(2))[:2]
+        assert first.name == second.name
+        assert second.attempt == 1
+        await house.end(second)
+        await house.until(State.SUCCEEDED)
+
+
+async def test_an_order_in_doubt_keeps_its_slot() -> None:
+    house = House(limits=Limits(in_flight=1))
+    house.plan.answers = [SinkUnavailable("the answer was lost")] * 3
+    async with house.running():
+        await house.give(5)
+        sent = await house.plan.until(4)
+        assert len({order.name for order in sent}) == 1
+
+
+async def test_a_refused_order_is_dead_with_the_sink_s_words_and_replay_makes_another_attempt() -> None:
+    house = House()
+    house.plan.answers = [OrderRefused("spec.containers[0].image: Required value")]
+    async with house.running():
+        await house.give(1)
+        [dead] = await house.until(State.DEAD)
+        assert dead.outcome is not None
+        assert "image: Required value" in dead.outcome.message
+        assert await house.journal.replay([dead.id]) == 1
+        sent = await house.plan.until(2)
+        assert sent[1].attempt == 2
+        assert sent[0].name != sent[1].name
+
+
+async def test_one_order_s_surprise_does_not_stop_the_others() -> None:
+    house = House()
+    house.plan.answers = [KeyError("surprise")]
+    async with house.running():
+        await house.give(2)
+        [dead] = await house.until(State.DEAD)
+        assert dead.outcome is not None
+        assert "internal error" in dead.outcome.message
+        await house.until(State.RUNNING)
+
+
+async def test_failures_are_retried_as_the_policy_says_then_dead() -> None:
+    house = House(retry=RetryPolicy(attempts=2, backoff=0.01, max_backoff=0.01))
+    async with house.running():
+        await house.give(1)
+        await house.end((await house.plan.until(1))[0], Failure.INFRASTRUCTURE, reason="Evicted")
+        second = (await house.plan.until(2))[1]
+        assert second.attempt == 2
+        await house.end(second, Failure.INFRASTRUCTURE, reason="Evicted", log_tail="bye")
+        [dead] = await house.until(State.DEAD)
+        assert dead.outcome is not None
+        assert (dead.outcome.reason, dead.outcome.log_tail) == ("Evicted", "bye")
+
+
+async def test_an_outcome_told_twice_counts_once() -> None:
+    house = House(limits=Limits(in_flight=1))
+    async with house.running():
+        await house.give(3)
+        order = (await house.plan.until(1))[0]
+        await asyncio.gather(house.end(order), house.end(order), house.end(order))
+        await house.plan.until(2)
+        await house.until(State.RUNNING)
+        assert len(house.plan.sent) == 2
+
+
+async def test_draining_sends_nothing_more_and_keeps_the_rest_queued() -> None:
+    house = House(limits=Limits(in_flight=1))
+    async with house.running():
+        await house.give(3)
+        await house.plan.until(1)
+        await asyncio.wait_for(house.dispatcher.drain(), 5)
+        await house.end(house.plan.sent[0])
+        await house.until(State.SUCCEEDED)
+        assert len(house.plan.sent) == 1
+        assert len(await house.journal.deliveries(state=State.QUEUED)) == 2
+
+
+async def test_orders_of_a_route_that_is_gone_are_given_up_and_can_be_replayed() -> None:
+    house = House()
+    async with house.running():
+        await house.give(1)
+        await house.until(State.RUNNING)
+        house.routes = {}
+        await house.make().restore()
+        [dead] = await house.journal.deliveries(state=State.DEAD)
+        assert dead.outcome is not None
+        assert dead.outcome.reason == "RouteGone"
+
+
+async def test_a_batch_is_one_order_with_an_events_array() -> None:
+    house = House(batch_size=3)
+    async with house.running():
+        await house.give(3)
+        [order] = await house.plan.until(1)
+        assert order.payload == b'{"events":[0,1,2]}'
+        await house.end(order)
+        await house.until(State.SUCCEEDED, 3)
+
+
+async def test_an_incomplete_batch_waits_no_longer_than_it_was_told() -> None:
+    house = House(batch_size=100, batch_wait=0.05)
+    async with house.running():
+        await house.give(2)
+        [order] = await house.plan.until(1)
+        assert len(order.events) == 2
