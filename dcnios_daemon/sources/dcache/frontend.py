@@ -1,0 +1,217 @@
+"""Calls to the dCache frontend, and what its refusals mean.
+
+Nothing is redirected, since a client library turns a 303 into a GET and its answer into a 200. URLs that the
+server hands out are used to the letter, but on the origin that the configuration names: behind a proxy that
+ends TLS the server believes to be spoken to by http, and credentials go nowhere that we were not told of.
+Errors have two forms: ``{"detail"}`` since 8.2, ``{"errors":[{"message"}]}`` before.
+"""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any
+
+import aiohttp
+import msgspec
+import yarl
+
+from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError
+from dcnios_daemon.sources.dcache import login
+from dcnios_daemon.sources.dcache.settings import DcacheSettings
+
+OK, CREATED, NO_CONTENT, SEE_OTHER = 200, 201, 204, 303
+BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY = 400, 401, 403, 404, 429
+
+_CONNECT_WITHIN = 10.0
+_ANSWER_WITHIN = 60.0
+_CONNECTIONS = 16
+_STREAM_BUFFER = 1 << 20
+_WAITS = 5
+_LONGEST_WAIT = 10.0
+_QUOTED = 300
+
+
+class Missing(SourceError):
+    """What was asked for is not there (404, or 400 with *Not found*)."""
+
+
+class Forbidden(SourceError):
+    """We may not see what was asked for."""
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A reply, its body whole."""
+
+    status: int
+    body: bytes
+    location: str = ""
+    retry_after: float = 0.0
+
+    @property
+    def is_json(self) -> bool:
+        """Whether it was the frontend itself that spoke, not the rate limiter before it."""
+        return self.body.lstrip().startswith(b"{")
+
+
+class Frontend:
+    """One connection's worth of calls; :meth:`open` logs in."""
+
+    def __init__(self, settings: DcacheSettings, *, silence: float) -> None:
+        """Seconds of ``silence`` after which a stream is dead."""
+        self._settings = settings
+        self._silence = silence
+        self._session: aiohttp.ClientSession | None = None
+        self._origin = yarl.URL(settings.api).origin()
+
+    async def open(self) -> None:
+        """Read credentials and certificates.
+
+        Raises:
+            Rejected: They cannot be read.
+        """
+        try:
+            headers = await asyncio.to_thread(login.headers, self._settings)
+            context = await asyncio.to_thread(login.tls, self._settings)
+        except (OSError, ValueError) as error:
+            raise Rejected(f"credentials or certificates cannot be used: {error}") from error
+        self._session = aiohttp.ClientSession(
+            headers={**headers, "Suppress-WWW-Authenticate": "Suppress"},
+            connector=aiohttp.TCPConnector(ssl=context, limit=_CONNECTIONS),
+            timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN, connect=_CONNECT_WITHIN),
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+
+    async def aclose(self) -> None:
+        """Close all connections."""
+        if self._session is not None:
+            await self._session.close()
+
+    def url(self, path: str) -> str:
+        """A URL of the interface: ``path`` begins after ``/api/v1`` and is percent-encoded."""
+        return self._settings.api + path
+
+    async def call(
+        self,
+        method: str,
+        url: str,
+        *,
+        expect: Collection[int] = (OK,),
+        body: Mapping[str, Any] | None = None,
+    ) -> Answer:
+        """Ask, waiting as long as the rate limiter of 11.2 and later says.
+
+        Raises:
+            Missing, Forbidden: 404, 403.
+            Rejected: 401, 400 and what else is our fault.
+            Disconnected: 429, 5xx, no connection.
+        """
+        answer = await self._ask(method, url, body=body)
+        for tried in range(_WAITS):
+            if answer.status != TOO_MANY or answer.is_json:
+                break
+            await asyncio.sleep(min(answer.retry_after or 2.0**tried / 2, _LONGEST_WAIT))
+            answer = await self._ask(method, url, body=body)
+        if answer.status not in expect:
+            raise _refusal(f"{method} {url}", answer)
+        return answer
+
+    async def open_stream(self, url: str, *, last_id: int | None) -> aiohttp.ClientResponse:
+        """The event stream of a channel; likewise, and Disconnected when it stays silent later."""
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+        if last_id is not None:
+            headers["Last-Event-ID"] = str(last_id)
+        timeout = aiohttp.ClientTimeout(
+            total=None, connect=_CONNECT_WITHIN, sock_connect=_CONNECT_WITHIN, sock_read=self._silence
+        )
+        with self.failures_as_ours():
+            response = await self._client.get(
+                self._here(url),
+                headers=headers,
+                timeout=timeout,
+                allow_redirects=False,
+                read_bufsize=_STREAM_BUFFER,
+            )
+            if response.status != OK:
+                raise _refusal(f"GET {url}", await _whole(response))
+        return response
+
+    async def _ask(self, method: str, url: str, *, body: Mapping[str, Any] | None) -> Answer:
+        content = None if body is None else msgspec.json.encode(body)
+        headers = {"Accept": "application/json"}
+        if content is not None:
+            headers["Content-Type"] = "application/json"
+        with self.failures_as_ours():
+            async with self._client.request(
+                method, self._here(url), data=content, headers=headers, allow_redirects=False
+            ) as response:
+                return await _whole(response)
+
+    @contextlib.contextmanager
+    def failures_as_ours(self) -> Iterator[None]:
+        """Turn what the client library raises into our errors."""
+        where = self._origin
+        try:
+            yield
+        except (aiohttp.ClientConnectorCertificateError, ssl.SSLCertVerificationError) as error:
+            raise Rejected(f"the certificate of {where} is not trusted: {error}") from error
+        except aiohttp.ClientSSLError as error:
+            raise Rejected(f"no TLS with {where}: {error}") from error
+        except (aiohttp.ClientError, OSError) as error:  # TimeoutError included
+            raise Disconnected(f"{where}: {type(error).__name__}: {error}".rstrip(": ")) from error
+
+    @property
+    def _client(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            raise Disconnected("not connected")
+        return self._session
+
+    def _here(self, url: str) -> yarl.URL:
+        path = url.partition("://")[2].partition("/")[2]
+        return yarl.URL(f"{self._origin}/{path}", encoded=True)
+
+
+async def _whole(response: aiohttp.ClientResponse) -> Answer:
+    return Answer(
+        status=response.status,
+        body=await response.read(),
+        location=response.headers.get("Location", ""),
+        retry_after=_seconds(response.headers.get("Retry-After")),
+    )
+
+
+def _refusal(what: str, answer: Answer) -> SourceError:
+    detail = _detail(answer.body)
+    said = f"{what}: {answer.status} {detail}".rstrip()
+    if answer.status == NOT_FOUND or (answer.status == BAD_REQUEST and detail.startswith("Not found: ")):
+        return Missing(said)
+    if answer.status == FORBIDDEN or detail.startswith("Permission denied: "):
+        return Forbidden(said)
+    if answer.status == UNAUTHORIZED:
+        return Rejected(f"{what}: 401, the login is refused")
+    if answer.status == TOO_MANY and answer.is_json:
+        return Rejected(f"{said}: the user has as many channels as dCache allows")
+    if answer.status == TOO_MANY or answer.status >= 500:  # noqa: PLR2004 - server errors
+        return Disconnected(said)
+    return Rejected(said)
+
+
+class _Error(msgspec.Struct):
+    message: str = ""
+
+
+class _Errors(msgspec.Struct):
+    detail: str = ""
+    errors: tuple[_Error, ...] = ()
+
+
+def _detail(body: bytes) -> str:
+    try:
+        said = msgspec.json.decode(body, type=_Errors)
+    except msgspec.DecodeError:
+        return body[:_QUOTED].decode("utf-8", "replace").strip()
+    return said.detail or "; ".join(error.message for error in said.errors)
+
+
+def _seconds(text: str | None) -> float:
+    return float(text) if text is not None and text.isdecimal() else 0.0

@@ -1,0 +1,27 @@
+"""How long a dCache source waits for what. In one place, so that tests can be quick."""
+
+import msgspec
+
+
+class Timing(msgspec.Struct, frozen=True, kw_only=True):
+    """All in seconds."""
+
+    beat: int = 30
+    """Between heartbeats on the stream; dCache allows up to 300."""
+    beats_missed: int = 3
+    """Without any sign for so many beats a stream is dead."""
+    settle: float = 3.0
+    """From a subscription's yes until all of dCache's services may be believed to know of it."""
+    grace: float = 0.5
+    """From *closed* to the first look: uploads under a temporary name are renamed right after."""
+    look_again: float = 0.25
+    """Before the second look at what is not complete; doubles each time."""
+    longest_look: float = 5.0
+    """Until when it doubles."""
+    patience: float = 60.0
+    """From *closed* to giving up: the next listing, or the next *closed*, takes it up again."""
+
+    @property
+    def silence(self) -> float:
+        """After which a stream is dead."""
+        return self.beat * self.beats_missed

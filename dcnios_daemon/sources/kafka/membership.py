@@ -1,0 +1,239 @@
+"""A membership of a consumer group: the one place that knows the client library.
+
+The library reconnects and rejoins the group by itself. Membership rests on its heartbeat alone, not on how
+often we fetch, so that a pause may last as long as it has to.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from dcnios_daemon.core.errors import Disconnected, Rejected
+from dcnios_daemon.sources.kafka.records import Record
+from dcnios_daemon.sources.kafka.settings import KafkaSecurity, KafkaSettings
+
+Partition = tuple[str, int]
+"""Topic and number."""
+
+_FETCH_BYTES = 16 << 20
+_PARTITION_BYTES = 1 << 20
+"""What one fetch brings of a partition; a bigger record comes all the same, alone."""
+_PATIENCE = 30.0
+_SESSION_MS = 10_000
+"""A killed daemon's partitions are free after this."""
+_REQUEST_MS = 15_000
+_FOREVER_MS = 2**31 - 1
+_REFUSALS = frozenset(
+    {
+        "AuthenticationFailedError",
+        "AuthenticationMethodNotSupported",
+        "ClusterAuthorizationFailedError",
+        "GroupAuthorizationFailedError",
+        "IllegalSaslStateError",
+        "InconsistentGroupProtocolError",
+        "InvalidGroupIdError",
+        "InvalidTopicError",
+        "SaslAuthenticationFailed",
+        "TopicAuthorizationFailedError",
+        "UnsupportedCodecError",
+        "UnsupportedSaslMechanismError",
+    }
+)
+"""The library's names for *no*: trying again soon does not help."""
+
+
+class Membership:
+    """Reads topics as one of a group. All methods raise Disconnected or Rejected."""
+
+    def __init__(self, *, settings: KafkaSettings, group: str, client: str) -> None:
+        self._settings = settings
+        self._group = group
+        self._client = client
+        self._consumer: Any = None
+        self._partition: Any = None
+
+    async def join(
+        self,
+        *,
+        revoked: Callable[[], Awaitable[None]],
+        assigned: Callable[[Sequence[Partition]], Awaitable[None]],
+    ) -> None:
+        """Connect and join. Both callbacks are awaited in the middle of each rebalance and must not raise:
+        ``revoked`` before the partitions go, ``assigned`` when they have come."""
+        with self._failures_as_ours():
+            aiokafka = await asyncio.to_thread(_library)
+            options = await asyncio.to_thread(_options, self._settings.security)
+            self._partition = aiokafka.TopicPartition
+            self._consumer = aiokafka.AIOKafkaConsumer(
+                bootstrap_servers=list(self._settings.bootstrap),
+                client_id=self._client,
+                group_id=self._group,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+                isolation_level="read_committed",
+                fetch_max_bytes=_FETCH_BYTES,
+                max_partition_fetch_bytes=_PARTITION_BYTES,
+                session_timeout_ms=_SESSION_MS,
+                request_timeout_ms=_REQUEST_MS,
+                max_poll_interval_ms=_FOREVER_MS,
+                **options,
+            )
+            try:
+                await self._consumer.start()
+            except aiokafka.errors.KafkaConnectionError:
+                await self._find_out_why(aiokafka, options)
+                raise
+            await self.check_topics()
+            self._consumer.subscribe(
+                list(self._settings.topics), listener=_listener(aiokafka, revoked=revoked, assigned=assigned)
+            )
+
+    async def check_topics(self) -> None:
+        """Make sure that brokers answer and topics are there."""
+        with self._failures_as_ours():
+            async with asyncio.timeout(_PATIENCE):
+                there = await self._consumer.topics()
+        missing = sorted(set(self._settings.topics) - there)
+        if missing:
+            raise Rejected(f"no topic {', '.join(missing)} at {self._where}, or no right to see it")
+
+    async def fetch(self, *, wait: float, most: int) -> Sequence[Record]:
+        """Up to ``most`` records in the order of their offsets, after at most ``wait`` seconds."""
+        with self._failures_as_ours():
+            fetched = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
+        return [record for records in fetched.values() for record in records]
+
+    async def commit(self, offsets: Mapping[Partition, int]) -> None:
+        """Tell the group where to go on. Does nothing for what is no longer ours: the next owner begins
+        at the last commit, and the keys tell it what has been seen."""
+        errors = _library().errors
+        with self._failures_as_ours():
+            try:
+                async with asyncio.timeout(_PATIENCE):
+                    await self._consumer.commit({self._partition(*key): at for key, at in offsets.items()})
+            except (errors.CommitFailedError, errors.IllegalStateError):
+                return
+
+    async def begin_at_end(self, partitions: Sequence[Partition]) -> None:
+        """Go to the end of those of which nothing was ever committed, and fix that by committing it: else a
+        crash before the first commit would skip what came in between."""
+        with self._failures_as_ours():
+            theirs = [self._partition(*partition) for partition in partitions]
+            fresh = [each for each in theirs if await self._consumer.committed(each) is None]
+            ends = await self._consumer.end_offsets(fresh) if fresh else {}
+            for partition, end in ends.items():
+                self._consumer.seek(partition, end)
+        if ends:
+            await self.commit({tuple(partition): end for partition, end in ends.items()})
+
+    def pause(self) -> None:
+        """Fetch nothing more of what is assigned."""
+        self._consumer.pause(*self._consumer.assignment())
+
+    def resume(self) -> None:
+        """Fetch again."""
+        self._consumer.resume(*self._consumer.paused())
+
+    async def leave(self) -> None:
+        """Leave the group, so that the others take over at once, and disconnect."""
+        if self._consumer is not None:
+            with self._failures_as_ours():
+                await _stop(self._consumer)
+
+    async def _find_out_why(self, aiokafka: Any, options: Mapping[str, Any]) -> None:  # noqa: ANN401
+        """The library says *unable to bootstrap* for everything: ask a broker what the matter is."""
+        for address in self._settings.bootstrap:
+            host, _, port = address.rpartition(":")
+            connection = await aiokafka.conn.create_conn(
+                host.strip("[]"), int(port), request_timeout_ms=_REQUEST_MS, **options
+            )
+            connection.close()
+
+    @property
+    def _where(self) -> str:
+        return ", ".join(self._settings.bootstrap)
+
+    @contextmanager
+    def _failures_as_ours(self) -> Iterator[None]:
+        try:
+            yield
+        except ssl.SSLCertVerificationError as error:
+            raise Rejected(
+                f"the certificate of {self._where} is not trusted: {error.verify_message}"
+            ) from error
+        except OSError as error:  # TimeoutError included
+            raise Disconnected(f"Kafka at {self._where}: {_text(error)}") from error
+        except RuntimeError as error:  # KafkaError is one
+            kind = Rejected if type(error).__name__ in _REFUSALS else Disconnected
+            raise kind(f"Kafka at {self._where}: {_text(error)}") from error
+
+
+def _library() -> Any:  # noqa: ANN401 - untyped
+    """The client library, loaded at its first use: a daemon without Kafka does not carry it.
+
+    Its log is shut, since it writes errors for every step of a reconnect, which we report once.
+    """
+    import aiokafka.conn  # noqa: PLC0415
+    import aiokafka.errors  # noqa: PLC0415
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
+    return aiokafka
+
+
+async def _stop(consumer: Any) -> None:  # noqa: ANN401 - untyped
+    """Stop the consumer and whatever its own ``stop`` leaves running.
+
+    A fetch under way makes it end half-way in a CancelledError that nobody asked for, and a broker that
+    hangs can make it last longer than we are given.
+    """
+    current = asyncio.current_task()
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        if current is None or current.cancelling():
+            raise
+    finally:
+        coordinator = consumer._coordinator  # noqa: SLF001
+        for name in ("_coordination_task", "_heartbeat_task", "_commit_refresh_task"):
+            if (task := getattr(coordinator, name, None)) is not None:
+                task.cancel()
+        await consumer._client.close()  # noqa: SLF001
+
+
+def _listener(
+    aiokafka: Any,  # noqa: ANN401 - untyped
+    *,
+    revoked: Callable[[], Awaitable[None]],
+    assigned: Callable[[Sequence[Partition]], Awaitable[None]],
+) -> Any:  # noqa: ANN401 - untyped
+    class Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]
+        async def on_partitions_revoked(self, _partitions: Any) -> None:  # noqa: ANN401
+            await revoked()
+
+        async def on_partitions_assigned(self, partitions: Any) -> None:  # noqa: ANN401
+            await assigned(sorted(tuple(partition) for partition in partitions))
+
+    return Listener()
+
+
+def _options(security: KafkaSecurity) -> dict[str, Any]:
+    """The library's security options. Reads files.
+
+    Raises:
+        OSError: A file cannot be read.
+    """
+    options: dict[str, Any] = {"security_protocol": security.protocol}
+    if security.protocol.endswith("SSL"):
+        options["ssl_context"] = ssl.create_default_context(cafile=security.ca_file)
+    if security.password is not None:
+        options["sasl_mechanism"] = security.mechanism
+        options["sasl_plain_username"] = security.username
+        options["sasl_plain_password"] = security.password.reveal()
+    return options
+
+
+def _text(error: BaseException) -> str:
+    return str(error) or type(error).__name__

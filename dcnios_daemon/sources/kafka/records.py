@@ -1,0 +1,101 @@
+"""What a Kafka record becomes: an event with the value byte for byte, and a key that any reader agrees on."""
+
+import re
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from dcnios_daemon.core.clock import Clock
+from dcnios_daemon.core.event import Action, Event
+from dcnios_daemon.core.names import KEY_HEX, event_key
+
+KEY_HEADER = "dcnios-key"
+"""A record header that carries the key of the event inside: another daemon's, kept as it is."""
+INSTANCE_HEADER = "dcnios-instance"
+"""The daemon that wrote the record. What it wrote itself is a new happening to it: under the kept key its
+journal would take it for a duplicate."""
+
+_KEY = re.compile(rb"[0-9a-f]{%d}" % KEY_HEX)
+_JSON_ENDS = frozenset({b"{}", b"[]"})
+_PEEK = 64
+
+
+class Record(Protocol):
+    """What we use of the client library's record."""
+
+    @property
+    def topic(self) -> str: ...  # noqa: D102 - as Kafka calls it
+    @property
+    def partition(self) -> int: ...  # noqa: D102
+    @property
+    def offset(self) -> int: ...  # noqa: D102
+    @property
+    def timestamp(self) -> int:
+        """Milliseconds since the epoch; -1: none."""
+        ...
+
+    @property
+    def key(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def value(self) -> bytes | None: ...  # noqa: D102
+    @property
+    def headers(self) -> tuple[tuple[str, bytes | None], ...]: ...  # noqa: D102
+
+
+class Reader:
+    """Makes events of records, for one source."""
+
+    def __init__(self, *, source: str, instance: str, clock: Clock) -> None:
+        self._source = source
+        self._instance = instance.encode()
+        self._clock = clock
+
+    def event(self, record: Record) -> Event:
+        """The record as an event: ``message``, or ``removed`` for a tombstone (no value at all)."""
+        topic, partition, offset, timestamp = record.topic, record.partition, record.offset, record.timestamp
+        attributes = {"partition": str(partition), "offset": str(offset)}
+        key = None
+        if record.key is not None:
+            attributes["record_key"] = record.key.decode("utf-8", "replace")
+        if record.headers:
+            for header, text in record.headers:
+                attributes[f"header.{header.lower()}"] = (text or b"").decode("utf-8", "replace")
+            key = self._kept_key(dict(record.headers))
+        data = record.value or b""
+        return Event(
+            key=key or event_key(self._source, topic, partition, offset, timestamp),
+            source=self._source,
+            kind="kafka",
+            subject=topic,
+            action=Action.MESSAGE if record.value is not None else Action.REMOVED,
+            time=timestamp / 1000 if timestamp >= 0 else self._clock.now(),
+            size=len(data),
+            data=data,
+            content_type=attributes.get("header.content-type") or content_type(data),
+            attributes=attributes,
+        )
+
+    def _kept_key(self, headers: Mapping[str, bytes | None]) -> str | None:
+        key = headers.get(KEY_HEADER) or b""
+        if _KEY.fullmatch(key) is None or headers.get(INSTANCE_HEADER) == self._instance:
+            return None
+        return key.decode()
+
+
+def content_type(data: bytes) -> str:
+    """``application/json`` for a JSON object or array, else ``application/octet-stream``.
+
+    Only what begins and ends like one is looked at any closer.
+    """
+    ends = data[:1] + data[-1:]
+    if ends not in _JSON_ENDS:
+        ends = data[:_PEEK].lstrip()[:1] + data[-_PEEK:].rstrip()[-1:]
+    if ends in _JSON_ENDS:
+        try:
+            msgspec.json.decode(data, type=msgspec.Raw)
+            data.decode()
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return "application/octet-stream"
+        return "application/json"
+    return "application/octet-stream"
