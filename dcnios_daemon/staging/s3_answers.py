@@ -1,0 +1,64 @@
+"""What S3 answers: pages of a listing, and refusals with their code and words. Pure."""
+
+import datetime as dt
+import xml.etree.ElementTree as ET
+from urllib.parse import unquote_plus
+
+import msgspec
+
+from dcnios_daemon.core.errors import StoreError, StoreUnavailable
+
+_PLEASE_WAIT = frozenset({408, 429, 500, 502, 503, 504})
+
+
+class S3Object(msgspec.Struct, frozen=True):
+    """One object of a listing."""
+
+    key: str
+    size: int
+    etag: str
+    """Without its quotes."""
+    modified: float
+    """Seconds since the epoch."""
+
+
+def parse_page(body: bytes) -> tuple[list[S3Object], str]:
+    """The objects of a ListObjectsV2 answer, and the token of the next page (empty: there is none)."""
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - the operator's own store; expat bounds expansion
+    except ET.ParseError as error:
+        raise StoreUnavailable(f"the listing is no XML: {error}") from error
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+    encoded = root.findtext("EncodingType") == "url"
+    objects = [_parse_object(entry, encoded=encoded) for entry in root.findall("Contents")]
+    token = root.findtext("NextContinuationToken") or ""
+    if root.findtext("IsTruncated") != "true":
+        return objects, ""
+    if not token:
+        raise StoreError("the listing says that there is more, but not how to get it")
+    return objects, token
+
+
+def _parse_object(entry: ET.Element, *, encoded: bool) -> S3Object:
+    key = entry.findtext("Key") or ""
+    try:
+        return S3Object(
+            key=unquote_plus(key, errors="strict") if encoded else key,
+            size=int(entry.findtext("Size") or 0),
+            etag=(entry.findtext("ETag") or "").strip('"'),
+            modified=dt.datetime.fromisoformat(entry.findtext("LastModified") or "").timestamp(),
+        )
+    except ValueError as error:
+        raise StoreError(f"the listing's entry for {key!r} cannot be read: {error}") from error
+
+
+def refusal(where: str, status: int, body: bytes) -> StoreError:
+    """Our error for an answer that is none, with the store's own words."""
+    try:
+        root = ET.fromstring(body)  # noqa: S314 - the operator's own store; expat bounds expansion
+        words = f"{root.findtext('Code')}: {root.findtext('Message')}"
+    except ET.ParseError:
+        words = body[:200].decode(errors="replace").strip()
+    error = StoreUnavailable if status in _PLEASE_WAIT else StoreError
+    return error(f"{where}: {status} {words}".rstrip())
