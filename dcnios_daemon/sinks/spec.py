@@ -1,4 +1,4 @@
-"""What the sinks that run containers share: the ``run`` block's common keys, and what a sink is built from."""
+"""What the sinks that run containers share: keys of the ``run`` block, and what a sink is built from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,10 +10,14 @@ from pydantic import Field, StringConstraints, model_validator
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.ports import Store
 from dcnios_daemon.core.settings import Settings
+from dcnios_daemon.core.templating import Template
 from dcnios_daemon.core.units import Duration
 
 Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[kKMGTPE]i?)?$")]
 """A Kubernetes quantity, as text: ``500m``, ``2``, ``512Mi``."""
+EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+"""An environment variable that a shell can name."""
+VolumeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
 
 
 class Resources(Settings):
@@ -27,7 +31,7 @@ class Resources(Settings):
 class StageOut(Settings):
     """One place that results go to."""
 
-    to: str
+    to: Template
     """``s3://bucket/prefix/``, ``dav:/path/`` or ``file:folder/``; may hold ``{{ event.… }}``."""
     using: str
     """The source whose endpoint and credentials give leave to write there."""
@@ -45,7 +49,7 @@ class ContainerRun(Settings):
     script_file: Path | None = None
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
-    env: Mapping[str, str] = Field(default_factory=dict)
+    env: Mapping[str, Template] = Field(default_factory=dict)
     """May hold ``{{ event.… }}``."""
     resources: Resources = Resources()
     stage_in: bool = False
@@ -71,6 +75,70 @@ class ContainerRun(Settings):
             OSError: The script file cannot be read.
         """
         return self.script_file.read_text("utf-8") if self.script_file else self.script
+
+
+class Volume(Settings):
+    """Something mounted into a run. For kinds that have no key here, use the ``pod`` overlay."""
+
+    mount: Annotated[str, StringConstraints(pattern=r"^/")]
+    """Where the run sees it."""
+    claim: str | None = None
+    """A PersistentVolumeClaim."""
+    secret: str | None = None
+    """A Kubernetes Secret, each key a file."""
+    config_map: str | None = None
+    host_path: str | None = None
+    """A folder of the node."""
+    empty: bool = False
+    """A folder of the pod's own, gone with it."""
+    read_only: bool = False
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Volume":
+        if (
+            sum(bool(kind) for kind in (self.claim, self.secret, self.config_map, self.host_path, self.empty))
+            != 1
+        ):
+            raise ValueError("give one of claim, secret, config_map, host_path, empty")
+        return self
+
+
+class PodRun(ContainerRun):
+    """What every sink that makes pods takes."""
+
+    image: str | None = None
+    keep: Annotated[Duration, Field(ge=30)] = 600.0
+    """How long a finished Job stays in the cluster (``ttlSecondsAfterFinished``). An end that the daemon
+    could not see for longer is lost: leave time for restarts."""
+    secrets: Mapping[EnvName, Annotated[str, StringConstraints(pattern=r"^[^/]+/[^/]+$")]] = Field(
+        default_factory=dict
+    )
+    """Environment variables from Kubernetes Secrets: ``PASSWORD: my-secret/password``."""
+    volumes: Mapping[VolumeName, Volume] = Field(default_factory=dict)
+    labels: Mapping[str, str] = Field(default_factory=dict)
+    """On the Job and its pod."""
+    annotations: Mapping[str, str] = Field(default_factory=dict)
+    """On the Job and its pod."""
+    service_account: str | None = None
+    """Default: the namespace's own, without its token."""
+    image_pull_secrets: tuple[str, ...] = ()
+    queue: str | None = None
+    """A Kueue LocalQueue. The Job is made suspended, and Kueue starts it."""
+    suspend: bool = False
+    """Make Jobs suspended: something else starts them."""
+    pod: Mapping[str, Any] = Field(default_factory=dict)
+    """Merged into the pod's spec, for all that has no key here. Lists of things with names (containers,
+    volumes, env) are merged by name."""
+    manifest: Path | None = None
+    """A file with a whole Job instead. Its texts may hold ``{{ event.… }}``: put those into ``env``, never
+    into a shell's text."""
+
+    @model_validator(mode="after")
+    def _manifest_stands_alone(self) -> "PodRun":
+        beside = {"kind", "manifest", "keep", "deadline", "labels", "annotations", "queue", "suspend"}
+        if self.manifest is not None and (both := self.model_fields_set - beside):
+            raise ValueError(f"the manifest says it all: leave out {', '.join(sorted(both))}")
+        return self
 
 
 class SinkContext(msgspec.Struct, frozen=True, kw_only=True):

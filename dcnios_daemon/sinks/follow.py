@@ -1,0 +1,173 @@
+"""Seeing how Jobs end: one watch over all of them, never a question per Job.
+
+What is in flight in the journal is held against what is in the cluster at the start and whenever changes may
+have been missed. A Job that is there is left alone, however old; one that is gone has perhaps run.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
+
+from msgspec.structs import replace
+
+from dcnios_daemon.core.clock import Clock
+from dcnios_daemon.core.errors import JournalUnavailable, SinkError
+from dcnios_daemon.core.ports import Desk, InFlight, Outcome, State
+from dcnios_daemon.sinks.answers import Expired
+from dcnios_daemon.sinks.cluster import ClusterSession
+from dcnios_daemon.sinks.ended_pods import EndedPods
+from dcnios_daemon.sinks.manifest import ROUTE, route_label, selector
+from dcnios_daemon.sinks.objects import Job
+from dcnios_daemon.sinks.pauses import Pauses
+from dcnios_daemon.sinks.payload_secret import adopt, carries_secret
+from dcnios_daemon.sinks.verdict import outcome, vanished
+from dcnios_daemon.sinks.watch import Change, Collection
+from dcnios_daemon.telemetry.events import SinkWatching
+
+REPORTERS = 16
+"""Outcomes on their way to the journal at the same time: they share its commits."""
+_AHEAD = 1000
+
+
+class Follower:
+    """Follows the Jobs of some routes to their end.
+
+    Args:
+        session: The cluster.
+        clock: Tells the time.
+        sink: The sink's name, for what is said.
+        instance: The daemon's name, as in the Jobs' labels.
+    """
+
+    def __init__(self, session: ClusterSession, clock: Clock, *, sink: str, instance: str) -> None:
+        self._session = session
+        self._clock = clock
+        self._sink = sink
+        self._keep: dict[str, float] = {}
+        self._labels: set[str] = set()
+        self._pauses = Pauses(sink=sink, clock=clock)
+        self._pods = EndedPods(session, clock, sink=sink, selector=selector(instance))
+        self._jobs = Collection(session, clock, "jobs", Job, {"labelSelector": selector(instance)})
+        self._live: set[str] = set()
+        """Jobs seen and not seen to end: an end is news once."""
+        self._ended: asyncio.Queue[Job | Outcome] = asyncio.Queue(_AHEAD)
+
+    def add(self, route: str, *, keep: float) -> None:
+        """Follow the route's Jobs too, which stay ``keep`` seconds after their end; others are ignored."""
+        self._keep[route] = keep
+        self._labels.add(route_label(route))
+
+    async def run(self, desk: Desk, ready: Callable[[], None]) -> None:
+        """Report outcomes until cancelled. See :meth:`dcnios_daemon.core.ports.Sink.serve`."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pods.watch(), name=f"{self._sink}-pods")
+            group.create_task(self._pods.survey(), name=f"{self._sink}-pods-that-wait")
+            for number in range(REPORTERS):
+                group.create_task(self._report(desk), name=f"{self._sink}-report-{number}")
+            await self._follow(desk, ready)
+
+    async def _follow(self, desk: Desk, ready: Callable[[], None]) -> None:
+        first = must_list = True
+        while True:
+            try:
+                if must_list:
+                    in_flight = await self._reconcile(desk, first=first)
+                    must_list = False
+                    SinkWatching(sink=self._sink, in_flight=in_flight).emit()
+                if first:
+                    ready()
+                    first = False
+                async with aclosing(self._jobs.changes()) as changes:
+                    async for change in changes:
+                        await self._saw(change)
+            except (SinkError, JournalUnavailable) as error:
+                if must_list or not isinstance(error, Expired):
+                    await self._pauses.after(error)
+                must_list = must_list or isinstance(error, Expired)
+
+    async def _reconcile(self, desk: Desk, *, first: bool) -> int:
+        """Hold the journal against the cluster. Returns how many deliveries the journal has in flight.
+
+        What is gone from the cluster must have been in flight *before* the listing; what has ended in it may
+        have become so until *after* its moment. Hence two looks into the journal.
+        """
+        await self._ended.join()
+        before = await desk.in_flight()
+        doubtful = {item.order for item in before if item.state is State.SUBMITTING}
+        known: set[str] | None = None
+        present: set[str] = set()
+        live: set[str] = set()
+
+        async def visit(jobs: Sequence[Job]) -> None:
+            nonlocal known
+            if known is None:
+                known = {item.order for item in (*before, *await desk.in_flight())}
+            for job in filter(self._is_ours, jobs):
+                name = job.metadata.name
+                present.add(name)
+                if first and name in doubtful and carries_secret(job):
+                    await adopt(self._session, job.metadata)
+                if job.end is None:
+                    live.add(name)
+                elif name in known:
+                    await self._ended.put(job)
+
+        await self._jobs.list(visit)
+        self._live = live
+        await self._settle([item for item in before if item.order not in present], desk, first=first)
+        await self._ended.join()
+        return len(before)
+
+    async def _settle(self, absent: Sequence[InFlight], desk: Desk, *, first: bool) -> None:
+        """Decide on orders without a Job.
+
+        In this life a *submitting* one may just not be made yet. One of an earlier life was never made if
+        even a Job that ended at once would still be there; making it anew then is making it once.
+        """
+        running = {item.order for item in absent if item.state is State.RUNNING}
+        never = []
+        for item in {item.order: item for item in absent}.values():
+            age = self._clock.now() - item.claimed
+            if item.order in running:
+                await self._ended.put(
+                    vanished(item.order, reason="Gone", message="its Job is gone; it may have run")
+                )
+            elif first and 0 <= age < self._keep.get(item.route, 0.0):
+                never.append(item.order)
+            elif first:
+                message = f"claimed {age:.0f} s ago, no Job; it may have run and been cleaned up since"
+                await self._ended.put(vanished(item.order, reason="Gone", message=message))
+        if never:
+            await desk.retract(never, "the daemon ended before its Job was made")
+
+    async def _saw(self, change: Change[Job]) -> None:
+        job = change.item
+        name = job.metadata.name
+        if not self._is_ours(job):
+            return
+        news = name in self._live or change.type == "ADDED"
+        if change.type != "DELETED" and job.end is None:
+            self._live.add(name)
+        elif news:
+            self._live.discard(name)
+            gone = vanished(name, reason="Deleted", message="its Job was deleted before it ended")
+            await self._ended.put(job if job.end else gone)
+
+    def _is_ours(self, job: Job) -> bool:
+        return job.metadata.labels.get(ROUTE) in self._labels
+
+    async def _report(self, desk: Desk) -> None:
+        while True:
+            news = await self._ended.get()
+            try:
+                await desk.report(news if isinstance(news, Outcome) else await self._outcome(news))
+            finally:
+                self._ended.task_done()
+
+    async def _outcome(self, job: Job) -> Outcome:
+        name = job.metadata.name
+        pod = await self._pods.of(name)
+        found = outcome(job, pod, stuck=self._pods.stuck(name))
+        if pod is None or found.succeeded or found.log_tail:
+            return found
+        return replace(found, log_tail=await self._pods.log_tail(pod))

@@ -1,0 +1,141 @@
+"""A Kubernetes Job for every order: one API call, a name that makes a second one impossible.
+
+The name is a hash of route, key and attempt. On any doubt the Job is created again; *already exists* is
+success once the Job there is seen to bear our key.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import yaml
+
+from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
+from dcnios_daemon.core.ports import Desk, Order
+from dcnios_daemon.sinks.answers import Missing, Taken
+from dcnios_daemon.sinks.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.sinks.follow import Follower
+from dcnios_daemon.sinks.manifest import KEY, Made, Template
+from dcnios_daemon.sinks.objects import Meta
+from dcnios_daemon.sinks.payload_secret import adopt, take_back
+from dcnios_daemon.sinks.pod import Json
+from dcnios_daemon.sinks.spec import PodRun, SinkContext
+from dcnios_daemon.sinks.watch import decode
+from dcnios_daemon.staging.plan import LONGEST, make_plan, needs_staging, validity
+
+
+class JobRun(PodRun):
+    """A Kubernetes Job on a node of the cluster."""
+
+
+class _Object(msgspec.Struct):
+    metadata: Meta = Meta()
+
+
+_OBJECT = msgspec.json.Decoder(_Object)
+
+
+class JobPlan:
+    """A route's ``run`` block as Jobs."""
+
+    def __init__(
+        self, session: ClusterSession, run: PodRun, template: Template, context: SinkContext
+    ) -> None:
+        self._session = session
+        self._run = run
+        self._template = template
+        self._stores = context.stores
+        self._staged = needs_staging(run)
+
+    async def render(self, order: Order) -> Any:  # noqa: ANN401 - see core.ports.Plan
+        """The Job; with its Secret, as a List, where the payload needs one."""
+        made = await self._make(order)
+        if made.secret is None:
+            return made.job
+        return {"apiVersion": "v1", "kind": "List", "items": [made.secret, made.job]}
+
+    async def submit(self, order: Order) -> None:
+        """Make the Job. See :meth:`dcnios_daemon.core.ports.Plan.submit`."""
+        made = await self._make(order)
+        if made.secret is None:
+            await self._create("jobs", made.job)
+            return
+        if await self._create("secrets", made.secret) is None:
+            raise SinkUnavailable(f"the Secret {order.name} was there, and is gone")
+        try:
+            job = await self._create("jobs", made.job)
+        except OrderRefused:
+            await take_back(self._session, order.name)
+            raise
+        if job is not None:
+            await adopt(self._session, job)
+
+    async def _make(self, order: Order) -> Made:
+        if not self._staged:
+            return self._template.make(order)
+        # A queue may hold a Job for long before its deadline begins to run.
+        waits = self._run.queue or self._run.suspend
+        plan = await make_plan(
+            order,
+            self._run,
+            self._stores,
+            source=order.events[0].source,
+            valid_for=LONGEST if waits else validity(self._run.deadline),
+        )
+        return self._template.make(order, plan=plan.encode())
+
+    async def _create(self, what: str, wanted: Json) -> Meta | None:
+        """Create it, once. None: it had been created, and is gone again."""
+        name, key = wanted["metadata"]["name"], wanted["metadata"]["labels"][KEY]
+        try:
+            raw = await self._session.request("POST", what, body=msgspec.json.encode(wanted))
+            return decode(_OBJECT, raw).metadata
+        except Taken:
+            try:
+                raw = await self._session.request("GET", f"{what}/{name}")
+            except Missing:
+                return None
+        there = decode(_OBJECT, raw).metadata
+        if there.labels.get(KEY) != key:
+            raise OrderRefused(f"{what}/{name} is taken by something that is not ours")
+        return there
+
+
+class JobSink:
+    """All routes with ``kind: job``."""
+
+    def __init__(self, context: SinkContext) -> None:
+        self._context = context
+        self._settings = context.kubernetes or KubernetesSettings()
+        self._session = ClusterSession(self._settings, context.clock)
+        self._follower = Follower(self._session, context.clock, sink="job", instance=context.instance)
+
+    def plan(self, route: str, run: JobRun) -> JobPlan:
+        """Compile the route's Job. Reads its script and manifest files. See :class:`core.ports.Sink`."""
+        template = Template(
+            run,
+            route=route,
+            instance=self._context.instance,
+            staging_image=self._settings.staging_image,
+            manifest=_parsed(run.manifest, where=f"routes.{route}.run.manifest") if run.manifest else None,
+        )
+        self._follower.add(route, keep=run.keep)
+        return JobPlan(self._session, run, template, self._context)
+
+    async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
+        """Follow the Jobs to their end. See :meth:`dcnios_daemon.core.ports.Sink.serve`."""
+        await self._follower.run(desk, ready)
+
+    async def aclose(self) -> None:
+        """Close the connections; Jobs live on."""
+        await self._session.aclose()
+
+
+def _parsed(manifest: Path, *, where: str) -> Any:  # noqa: ANN401 - any YAML
+    try:
+        return yaml.safe_load(manifest.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}: {manifest} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{where}: {manifest} is no YAML: {error}") from error

@@ -1,0 +1,34 @@
+"""Waiting between tries while a neighbour is away, and saying so."""
+
+import asyncio
+import random
+
+from dcnios_daemon.core.clock import Clock
+from dcnios_daemon.core.errors import DcniosError
+from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.telemetry.events import SinkFailed
+
+FIRST, LONGEST = 0.5, 15.0
+"""Seconds."""
+_FORGIVEN_AFTER = 60.0
+"""Seconds without a failure after which pauses are short again."""
+
+
+class Pauses:
+    """Growing pauses after failures."""
+
+    def __init__(self, *, sink: str, clock: Clock) -> None:
+        self._sink = sink
+        self._clock = clock
+        self._failures = 0
+        self._last = clock.monotonic()
+
+    async def after(self, error: DcniosError) -> None:
+        """Say what failed, and wait."""
+        now = self._clock.monotonic()
+        self._failures = 1 if now - self._last > _FORGIVEN_AFTER else self._failures + 1
+        dice = random.random()  # noqa: S311 - spreads tries, keeps no secret
+        pause = backoff(self._failures, first=FIRST, most=LONGEST, dice=dice)
+        SinkFailed(sink=self._sink, error=str(error), again_in=round(pause, 1)).emit()
+        await asyncio.sleep(pause)
+        self._last = self._clock.monotonic()

@@ -1,0 +1,233 @@
+"""The part of a pod's spec that is the same for every order of a route. Pure.
+
+With staging a pod is a chain that Kubernetes itself runs in order and stops at the first failure: init
+container ``stage-in``, then ``run``, then ``stage-out``, over one emptyDir. The last of them is the main
+container, the others are init containers, so that each has its own exit code and none runs after a failure.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from dcnios_daemon.core.errors import ConfigError
+from dcnios_daemon.core.units import size
+from dcnios_daemon.sinks.spec import PodRun, Volume
+from dcnios_daemon.sinks.verdict import RUN, STAGE_IN, STAGE_OUT
+from dcnios_daemon.staging.contract import OUTPUT
+
+Json = dict[str, Any]
+
+EVENT_FOLDER, EVENT_NAME = "/dcnios", "event.json"
+EVENT_FILE = f"{EVENT_FOLDER}/{EVENT_NAME}"
+WORK_DIR = "/dcnios-work"
+PLAN_FOLDER = "/dcnios-staging"
+PLAN_FILE = "plan.json"
+PLAN_KEY = "dcnios-daemon/staging"
+"""The pod's annotation that holds the staging plan, mounted into the staging containers only."""
+EVENT_VOLUME, WORK_VOLUME, PLAN_VOLUME = "dcnios-event", "dcnios-work", "dcnios-staging"
+ARGUMENT_LIMIT = 128 * 1024 - 1
+"""Bytes that Linux takes in one argument (``MAX_ARG_STRLEN`` less its end)."""
+_STAGING_MEMORY = "256Mi"
+
+
+class Place(msgspec.Struct, frozen=True):
+    """Where in a pod's spec the container stands that runs the user's work."""
+
+    group: str
+    """``containers`` or ``initContainers``."""
+    index: int
+
+    def container(self, pod: Json) -> Json:
+        """That container."""
+        found: Json = pod[self.group][self.index]
+        return found
+
+    def replace(self, pod: Json, container: Json) -> Json:
+        """A copy of the pod's spec with another container there."""
+        group = list(pod[self.group])
+        group[self.index] = container
+        return {**pod, self.group: group}
+
+
+def find(pod: Json) -> Place:
+    """The container called ``run``, else the first."""
+    for group in ("initContainers", "containers"):
+        for index, container in enumerate(pod.get(group, ())):
+            if container.get("name") == RUN:
+                return Place(group, index)
+    return Place("containers", 0)
+
+
+def literal(text: str) -> str:
+    """The text as it must stand in a container's command, arguments and environment, where Kubernetes would
+    replace ``$(NAME)`` and take ``$$`` for ``$``.
+    """
+    return text.replace("$", "$$")
+
+
+def pod_spec(run: PodRun, *, where: str, staging_image: str | None) -> Json:
+    """The pod's spec without the payload and the variables that tell of it.
+
+    Raises:
+        ConfigError: It cannot work; names the key.
+    """
+    if not run.image:
+        raise ConfigError(f"{where}: give an image or a manifest")
+    chain = {RUN: _run_container(run, where=where)}
+    staged = [STAGE_IN] * run.stage_in + [STAGE_OUT] * bool(run.stage_out)
+    if staged and not staging_image:
+        raise ConfigError(f"{where}: staging needs kubernetes.staging_image, the image of this program")
+    for name in staged:
+        chain[name] = _stage_container(name, str(staging_image), run)
+    mount = {"name": WORK_VOLUME, "mountPath": WORK_DIR if run.stage_in else f"{WORK_DIR}/{OUTPUT}"}
+    for container in chain.values():
+        container["volumeMounts"] = [mount, *container["volumeMounts"]]
+    return _assemble(
+        run, chain, volumes=[{"name": WORK_VOLUME, "emptyDir": {}}, *_volumes(run, bool(staged))]
+    )
+
+
+def _assemble(run: PodRun, chain: Mapping[str, Json], *, volumes: Sequence[Json]) -> Json:
+    overlay = dict(run.pod)
+    others: dict[str, list[Json]] = {"initContainers": [], "containers": []}
+    found = dict(chain)
+    for group, extra in others.items():
+        for container in overlay.pop(group, ()):
+            name = container.get("name")
+            if name in found:
+                found[name] = merge(found[name], container)
+            else:
+                extra.append(container)
+    *before, main = [found[name] for name in (STAGE_IN, RUN, STAGE_OUT) if name in found]
+    pod: Json = {
+        "restartPolicy": "Never",
+        "enableServiceLinks": False,
+        "containers": [main, *others["containers"]],
+        "volumes": list(volumes),
+    }
+    if before or others["initContainers"]:
+        pod["initContainers"] = [*others["initContainers"], *before]
+    if run.service_account:
+        pod["serviceAccountName"] = run.service_account
+    else:
+        pod["automountServiceAccountToken"] = False
+    if run.image_pull_secrets:
+        pod["imagePullSecrets"] = [{"name": name} for name in run.image_pull_secrets]
+    merged: Json = merge(pod, overlay)
+    return merged
+
+
+def _container(name: str, image: str) -> Json:
+    return {
+        "name": name,
+        "image": image,
+        # The end of a failed container's log then comes with its exit code, and outlives the container.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "securityContext": {"allowPrivilegeEscalation": False},
+    }
+
+
+def _run_container(run: PodRun, *, where: str) -> Json:
+    container = _container(RUN, str(run.image))
+    try:
+        script = run.shell_script()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{where}.script_file: {error}") from error
+    if script is not None:
+        if len(script.encode()) > ARGUMENT_LIMIT:
+            raise ConfigError(f"{where}: the script has over {ARGUMENT_LIMIT} bytes: put it into the image")
+        container |= {"command": ["/bin/sh", "-c", literal(script)]}
+    if run.command:
+        container["command"] = [literal(word) for word in run.command]
+    if run.args:
+        container["args"] = [literal(word) for word in run.args]
+    limits = _limits(run)
+    if run.resources.gpu:
+        limits["nvidia.com/gpu"] = str(run.resources.gpu)
+    if limits:
+        container["resources"] = {"limits": limits}
+    mounts = [
+        {"name": name, "mountPath": volume.mount, **({"readOnly": True} if volume.read_only else {})}
+        for name, volume in run.volumes.items()
+    ]
+    container["volumeMounts"] = [event_mount(), *mounts]
+    return container
+
+
+def _stage_container(name: str, image: str, run: PodRun) -> Json:
+    step = {STAGE_IN: "in", STAGE_OUT: "out"}[name]
+    plan = f"{PLAN_FOLDER}/{PLAN_FILE}"
+    container = _container(name, image)
+    container["command"] = ["dcnios", "stage", step, "--plan", plan, "--work-dir", WORK_DIR]
+    container["volumeMounts"] = [{"name": PLAN_VOLUME, "mountPath": PLAN_FOLDER, "readOnly": True}]
+    # The pod is placed by the largest of the chain, so that the same limits cost nothing more; a namespace
+    # with a quota takes no container without them.
+    if limits := _limits(run):
+        if "memory" in limits and _bytes(limits["memory"]) < _bytes(_STAGING_MEMORY):
+            limits["memory"] = _STAGING_MEMORY
+        container["resources"] = {"limits": limits}
+    return container
+
+
+def _limits(run: PodRun) -> Json:
+    given = {"cpu": run.resources.cpu, "memory": run.resources.memory}
+    return {name: amount for name, amount in given.items() if amount}
+
+
+def _bytes(memory: str) -> float:
+    """A Kubernetes quantity. Units that no machine has (P, E) are more than any other."""
+    try:
+        return size(memory)
+    except ValueError:
+        return float("inf")
+
+
+def _volumes(run: PodRun, staged: bool) -> list[Json]:  # noqa: FBT001
+    made = [{"name": name, **_volume(volume)} for name, volume in run.volumes.items()]
+    if staged:
+        made.insert(0, {"name": PLAN_VOLUME, **from_annotation(PLAN_KEY, PLAN_FILE)})
+    return made
+
+
+def _volume(volume: Volume) -> Json:
+    if volume.claim:
+        return {"persistentVolumeClaim": {"claimName": volume.claim, "readOnly": volume.read_only}}
+    if volume.secret:
+        return {"secret": {"secretName": volume.secret}}
+    if volume.config_map:
+        return {"configMap": {"name": volume.config_map}}
+    if volume.host_path:
+        return {"hostPath": {"path": volume.host_path}}
+    return {"emptyDir": {}}
+
+
+def event_mount() -> Json:
+    """Where the payload is mounted."""
+    return {"name": EVENT_VOLUME, "mountPath": EVENT_FOLDER, "readOnly": True}
+
+
+def from_annotation(key: str, file: str) -> Json:
+    """A volume with one file that holds an annotation of the pod, byte for byte."""
+    field = {"fieldPath": f"metadata.annotations['{key}']"}
+    return {"downwardAPI": {"items": [{"path": file, "fieldRef": field}]}}
+
+
+def merge(base: Any, overlay: Any) -> Any:  # noqa: ANN401 - any JSON
+    """The overlay laid over the base: maps key by key; lists of things with names (or mount paths) by these;
+    anything else is replaced.
+    """
+    if isinstance(base, Mapping) and isinstance(overlay, Mapping):
+        return {**base, **{key: merge(base.get(key), value) for key, value in overlay.items()}}
+    if isinstance(base, list) and isinstance(overlay, list):
+        for key in ("mountPath", "name"):
+            if all(isinstance(item, Mapping) and key in item for item in (*base, *overlay)):
+                return _merge_by(key, base, overlay)
+    return overlay
+
+
+def _merge_by(key: str, base: Sequence[Json], overlay: Sequence[Json]) -> list[Json]:
+    merged = {item[key]: item for item in base}
+    for item in overlay:
+        merged[item[key]] = merge(merged.get(item[key]), item)
+    return list(merged.values())

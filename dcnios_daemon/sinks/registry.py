@@ -1,0 +1,28 @@
+"""Which kinds of ``run`` there are. A new one is a module beside this and one line here."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from dcnios_daemon.core.ports import Sink
+from dcnios_daemon.core.settings import Settings
+from dcnios_daemon.sinks.dry_run import DryRun, DryRunSink
+from dcnios_daemon.sinks.job import JobRun, JobSink
+from dcnios_daemon.sinks.process import ProcessRun, ProcessSink
+from dcnios_daemon.sinks.spec import SinkContext
+
+
+class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
+    """All that the daemon knows of a kind of ``run``."""
+
+    settings: type[Settings]
+    """A route's ``run`` block, without ``kind``."""
+    build: Callable[[SinkContext], Sink]
+    """Makes the one sink that serves all routes of the kind."""
+
+
+KINDS: dict[str, SinkKind] = {
+    "job": SinkKind(settings=JobRun, build=JobSink),
+    "process": SinkKind(settings=ProcessRun, build=ProcessSink),
+    "dry-run": SinkKind(settings=DryRun, build=DryRunSink),
+}
