@@ -1,0 +1,139 @@
+"""What no single key can know: whether the parts fit each other, and whether the files are there."""
+
+from collections.abc import Callable, Mapping
+from ipaddress import ip_address
+from pathlib import Path as FilePath
+from typing import Any
+
+from dcnios_daemon.config.document import Path
+from dcnios_daemon.config.kinds import Block
+from dcnios_daemon.config.model import DaemonSettings
+from dcnios_daemon.config.wording import suggest
+from dcnios_daemon.core.settings import Secret, Settings
+from dcnios_daemon.sinks.spec import ContainerRun
+from dcnios_daemon.sources import registry
+
+Wrong = Callable[[Path, str], None]
+
+
+def check(
+    settings: DaemonSettings, *, sources: Mapping[str, Any], routes: Mapping[str, Any], wrong: Wrong
+) -> None:
+    """Check everything that needs nothing but the settings.
+
+    Args:
+        settings: As far as they are right.
+        sources: All of them as they were given, those with mistakes too.
+        routes: All of them likewise.
+        wrong: Told of each mistake.
+    """
+    for name, route in routes.items():
+        _check_origins(name, route, sources, wrong)
+    for name in settings.routes:
+        _check_stage_in(settings, name, wrong)
+        _check_stage_out(settings, name, sources, wrong)
+    _check_exposure(settings, wrong)
+
+
+def check_files(settings: DaemonSettings, wrong: Wrong) -> None:
+    """Check that every file named by a ``…_file`` key can be read and, if it is a secret, holds one."""
+    _check_files(settings, (), wrong)
+
+
+def _check_origins(name: str, route: object, sources: Mapping[str, Any], wrong: Wrong) -> None:
+    origins = route.get("from") if isinstance(route, Mapping) else None
+    for index, origin in enumerate(origins if isinstance(origins, list) else ()):
+        if isinstance(origin, str) and origin not in sources:
+            wrong(("routes", name, "from", index), f"{origin!r} is no source: {suggest(origin, sources)}")
+
+
+def _has_store(source: Block) -> bool:
+    return registry.KINDS[source.kind].store is not None
+
+
+def _check_stage_in(settings: DaemonSettings, name: str, wrong: Wrong) -> None:
+    route = settings.routes[name]
+    run: object = route.run
+    if not isinstance(run, ContainerRun) or not run.stage_in:
+        return
+    path: Path = ("routes", name, "run", "stage_in")
+    if route.batch.size > 1:
+        wrong(path, "fetches the object of one event: set batch.size to 1, or stage_in to false")
+    for origin in route.sources:
+        source = settings.sources.get(origin)
+        if source is not None and not _has_store(source):
+            wrong(path, f"source {origin!r} is of kind {source.kind}, which has no objects to fetch")
+
+
+def _check_stage_out(settings: DaemonSettings, name: str, sources: Mapping[str, Any], wrong: Wrong) -> None:
+    run: object = settings.routes[name].run
+    stores = [source for source, block in settings.sources.items() if _has_store(block)]
+    for target, out in run.stage_out.items() if isinstance(run, ContainerRun) else ():
+        path: Path = ("routes", name, "run", "stage_out", target, "using")
+        source = settings.sources.get(out.using)
+        if out.using not in sources:
+            wrong(path, f"{out.using!r} is no source: {suggest(out.using, stores)}")
+        elif source is not None and not _has_store(source):
+            wrong(path, f"source {out.using!r} is of kind {source.kind}, which is no store to write to")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address to listen on."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_exposure(settings: DaemonSettings, wrong: Wrong) -> None:
+    http = settings.daemon.http
+    if is_loopback(http.host):
+        return
+    reach = f"{http.host} can be reached from other machines"
+    if http.admin_token is None:
+        wrong(("daemon", "http", "admin_token"), f"is missing: {reach}")
+    for name, source in settings.sources.items():
+        kind = registry.KINDS[source.kind]
+        called = kind.receives and "webhook" in getattr(source, "receive", ("webhook",))
+        if called and kind.token(source) is None:
+            keys = [key for key in source.secret_fields() if key.endswith("token")]
+            wrong(("sources", name, *keys[:1]), f"is missing: {reach}")
+
+
+def _check_files(value: object, path: Path, wrong: Wrong) -> None:
+    if isinstance(value, Settings):
+        for name, field in type(value).model_fields.items():
+            _check_member(getattr(value, name), (*path, field.alias or name), wrong)
+    elif isinstance(value, Mapping):
+        for key, inner in value.items():
+            _check_files(inner, (*path, key), wrong)
+    elif isinstance(value, tuple | list):
+        for index, inner in enumerate(value):
+            _check_files(inner, (*path, index), wrong)
+
+
+def _check_member(value: Any, path: Path, wrong: Wrong) -> None:  # noqa: ANN401 - any setting
+    key = str(path[-1])
+    if isinstance(value, Secret):
+        if value.path is not None:
+            _check_secret(value, (*path[:-1], f"{key}_file"), wrong)
+    elif isinstance(value, FilePath):
+        if key.endswith(("_file", "_cert", "_key", "manifest")):
+            _read(value.read_bytes, value, path, wrong)
+    else:
+        _check_files(value, path, wrong)
+
+
+def _check_secret(secret: Secret, path: Path, wrong: Wrong) -> None:
+    if secret.path is not None and _read(secret.reveal, secret.path, path, wrong) == "":
+        wrong(path, f"{secret.path} is empty")
+
+
+def _read(reader: Callable[[], str | bytes], file: FilePath, path: Path, wrong: Wrong) -> str | bytes | None:
+    try:
+        return reader()
+    except OSError as error:
+        wrong(path, f"{file} cannot be read: {error.strerror or error}")
+    except UnicodeDecodeError:
+        wrong(path, f"{file} is not UTF-8 text")
+    return None

@@ -1,0 +1,219 @@
+"""The settings tree: every key that the daemon knows, with its type, its default and its meaning.
+
+What a source or a ``run`` block takes beside ``kind`` is declared by that kind's own module.
+"""
+
+import math
+import os
+import re
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field
+
+from dcnios_daemon.config.kinds import RUN, SOURCE, Block
+from dcnios_daemon.core.event import Action
+from dcnios_daemon.core.payload import PayloadForm
+from dcnios_daemon.core.policy import RetryPolicy
+from dcnios_daemon.core.ports import Failure
+from dcnios_daemon.core.routing import Rule
+from dcnios_daemon.core.settings import Secret, Settings
+from dcnios_daemon.core.units import Duration, Rate, Size
+from dcnios_daemon.sinks.cluster import KubernetesSettings
+
+_LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+
+def _label(value: str) -> str:
+    if not _LABEL.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no label: write up to 63 letters, digits, '-', '_' and '.', "
+            "the first and the last a letter or digit"
+        )
+    return value
+
+
+def _name(value: str) -> str:
+    if not _NAME.fullmatch(value):
+        raise ValueError(
+            f"{value!r} is no name: write up to 31 small letters, digits and '-', the first a letter"
+        )
+    return value
+
+
+def _host_label() -> str:
+    """The host's name with all that a label may not hold left out."""
+    legal = re.sub(r"[^a-z0-9.-]+", "-", socket.gethostname().lower())[:63].strip("-.")
+    return legal or "dcnios"
+
+
+def _journal_path() -> Path:
+    """Below the state directory that systemd gives, else beside where the daemon was started."""
+    folder = os.environ.get("STATE_DIRECTORY", "").partition(":")[0]
+    return Path(folder or "state") / "journal.db"
+
+
+Label = Annotated[str, AfterValidator(_label)]
+Name = Annotated[str, AfterValidator(_name)]
+
+
+class Http(Settings):
+    """The one port: status page, API, probes, metrics, webhooks."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on. Anything but loopback needs an admin token, and a token on every webhook."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """0 takes any free one."""
+    admin_token: Secret | None = None
+    """For the calls that change something; without it they answer 403."""
+
+
+class Log(Settings):
+    """What the daemon says on standard error."""
+
+    format: Literal["json", "console"] | None = None
+    """Default: console on a terminal, else json."""
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Daemon(Settings):
+    """The process itself."""
+
+    instance: Label = Field(default_factory=_host_label)
+    """In Job labels and Kafka groups. Two daemons on one cluster need two. Default: the host's name."""
+    shutdown_grace: Duration = 30.0
+    """How long an orderly stop may take."""
+    http: Http = Http()
+    log: Log = Log()
+
+
+class Buffer(Settings):
+    """The journal. Either bound shuts the gate."""
+
+    path: Path = Field(default_factory=_journal_path)
+    """On a local disk. Default: ``$STATE_DIRECTORY/journal.db``, else ``./state/journal.db``."""
+    max_events: Annotated[int, Field(gt=0)] = 1_000_000
+    max_bytes: Annotated[Size, Field(gt=0)] = 2 * 1024**3
+    resume_at: Annotated[float, Field(gt=0, lt=1)] = 0.8
+    """The share of the bounds at which a shut gate opens again."""
+    dedupe_for: Duration = 30 * 86400.0
+    """How long the keys of settled events are remembered."""
+
+
+class LimitSettings(Settings):
+    """Over all routes; a route's own limits apply too."""
+
+    rate: Rate | None = 200.0
+    """Orders per second. null: no limit."""
+    in_flight: Annotated[int, Field(gt=0)] | None = 500
+    """Orders submitted and not yet ended. null: no limit."""
+
+    @property
+    def burst(self) -> float:
+        """Orders that may go at once after a quiet time: one second's worth, at least one."""
+        return _second_of(self.rate)
+
+
+class Match(Settings):
+    """Which events a route takes; a field left out asks nothing. Globs: ``*`` stops at ``/``, ``**`` not."""
+
+    subject: str | None = None
+    action: tuple[Action, ...] = ()
+    attributes: Mapping[str, str] = Field(default_factory=dict)
+    """Attribute to glob."""
+    where: Mapping[str, str] = Field(default_factory=dict)
+    """Path into the JSON data (``Records.0.s3.object.size``) to glob over the value's text."""
+
+
+class RetrySettings(Settings):
+    """When another attempt is made, and when."""
+
+    attempts: Annotated[int, Field(gt=0)] = 5
+    """All of them together, the first included."""
+    backoff: Duration = 2.0
+    """Before the second attempt; doubled before each further one."""
+    max_backoff: Duration = 600.0
+    on: tuple[Literal["infrastructure", "script", "deadline", "unknown"], ...] = ("infrastructure",)
+    exit_codes: tuple[Annotated[int, Field(gt=0, le=255)], ...] = ()
+    """Exit codes of the script that are worth another attempt, whatever ``on`` says."""
+
+    def policy(self) -> RetryPolicy:
+        """The same as the dispatcher takes it."""
+        return RetryPolicy(
+            attempts=self.attempts,
+            backoff=self.backoff,
+            max_backoff=self.max_backoff,
+            on=frozenset(Failure(failure) for failure in self.on),
+            exit_codes=frozenset(self.exit_codes),
+        )
+
+
+class BatchSettings(Settings):
+    """One order for many events."""
+
+    size: Annotated[int, Field(gt=0, le=1000)] = 1
+    wait: Duration = 0.0
+    """How long an incomplete batch waits for more."""
+
+
+class Route(Settings):
+    """Which events are run, how fast, and what is run."""
+
+    sources: Annotated[tuple[Name, ...], Field(alias="from", min_length=1)]
+    match: Match = Match()
+    rate: Rate | None = None
+    """Orders per second. null: only the limit over all routes."""
+    burst: Annotated[float, Field(ge=1, default_factory=lambda given: _second_of(given.get("rate")))]
+    """Orders that may go at once after a quiet time. Default: one second's worth, at least one."""
+    in_flight: Annotated[int, Field(gt=0)] | None = None
+    """Orders submitted and not yet ended. null: only the limit over all routes."""
+    weight: Annotated[float, Field(gt=0)] = 1.0
+    """Fair share when routes compete."""
+    retry: RetrySettings = RetrySettings()
+    batch: BatchSettings = BatchSettings()
+    payload: PayloadForm = PayloadForm.ORIGINAL
+    run: Annotated[Block, RUN]
+
+    def rule(self) -> Rule:
+        """What it asks of an event."""
+        return Rule(
+            sources=frozenset(self.sources),
+            subject=self.match.subject,
+            actions=frozenset(self.match.action),
+            attributes=self.match.attributes,
+            where=self.match.where,
+        )
+
+
+class DaemonSettings(Settings):
+    """The whole configuration."""
+
+    daemon: Daemon = Field(default_factory=Daemon)
+    buffer: Buffer = Field(default_factory=Buffer)
+    limits: LimitSettings = LimitSettings()
+    kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
+    sources: Mapping[Name, Annotated[Block, SOURCE]] = Field(default_factory=dict)
+    routes: Mapping[Name, Route] = Field(default_factory=dict)
+
+
+def _second_of(rate: Any) -> float:  # noqa: ANN401 - absent when it was a mistake
+    return max(1.0, float(math.floor(rate))) if rate else 1.0
+
+
+def renew() -> None:
+    """Take in kinds that were registered after this module was imported."""
+    known = _known_kinds()
+    if known != _built[0]:
+        Route.model_rebuild(force=True)
+        DaemonSettings.model_rebuild(force=True)
+        _built[0] = known
+
+
+def _known_kinds() -> tuple[type[Block], ...]:
+    return (*SOURCE.kinds().values(), *RUN.kinds().values())
+
+
+_built = [_known_kinds()]
