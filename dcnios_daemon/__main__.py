@@ -1,5 +1,5 @@
 """``python -m dcnios_daemon`` is the ``dcnios`` command."""
 
-from dcnios_daemon import cli
+from dcnios_daemon.cli import main
 
-cli.main()
+main()

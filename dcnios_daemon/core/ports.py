@@ -7,7 +7,7 @@ An event's way: a :class:`Source` gives a :class:`Batch`, the runner routes it a
 
 import enum
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -72,6 +72,16 @@ class Source(Protocol):
         ...
 
 
+@runtime_checkable
+class Working(Protocol):
+    """A source with work of its own beside reading: a stream to keep up, a folder to list."""
+
+    async def work(self) -> None:
+        """Run beside :meth:`Source.read` and the rest, from the end of connect until it is cancelled, which
+        is before aclose. An error counts as one of read's; returning means that there is no more to do."""
+        ...
+
+
 class Inbound(msgspec.Struct, frozen=True):
     """An HTTP request to ``/sources/<name>``, its body whole."""
 
@@ -90,6 +100,7 @@ class Reply(msgspec.Struct, frozen=True):
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
 
 
+@runtime_checkable
 class Receiver(Protocol):
     """A source that is told of events over HTTP. The web server checks token and size before it."""
 
@@ -178,6 +189,8 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """From 1. Rises only when an outcome was a failure that the policy retries."""
     order: str
     """The name of the order that it belongs to; deliveries that are batched share one."""
+    accepted: float = 0.0
+    """When the journal committed the event, seconds since the epoch."""
     event: Event
 
 
@@ -457,6 +470,12 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
     url: str
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    authorities: str = ""
+    """Certificates (PEM) to trust beside the system's."""
+
+    def __repr__(self) -> str:
+        """Name the place without the leave to use it."""
+        return f"<Download {self.url.partition('?')[0]}>"
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
@@ -470,6 +489,12 @@ class Upload(msgspec.Struct, frozen=True, kw_only=True):
     """POST: what the key must begin with."""
     fields: Mapping[str, str] = msgspec.field(default_factory=dict)
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    authorities: str = ""
+    """Certificates (PEM) to trust beside the system's."""
+
+    def __repr__(self) -> str:
+        """Name the place without the leave to use it."""
+        return f"<Upload {self.method} {self.url.partition('?')[0]} {self.prefix}>"
 
 
 class Store(Protocol):

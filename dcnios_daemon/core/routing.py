@@ -61,7 +61,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
 def _data_satisfies(where: Mapping[str, str], data: bytes) -> bool:
     try:
         document = json.loads(data)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return all(_satisfies(document, path.split("."), pattern) for path, pattern in where.items())
 

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, GetCoreSchemaHandler, GetJsonSchemaHandler, model_validator
 from pydantic.json_schema import JsonSchemaValue
-from pydantic_core import CoreSchema, core_schema
+from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
 REDACTED = "**********"
 
@@ -52,7 +52,9 @@ class Secret:
     def _validate(cls, value: object) -> Self:
         if isinstance(value, cls):
             return value
-        if not isinstance(value, str) or not value:
+        if not isinstance(value, str):
+            raise PydanticKnownError("string_type")
+        if not value:
             raise ValueError("a secret is a non-empty text")
         return cls(value)
 
@@ -101,6 +103,8 @@ class Settings(BaseModel):
             path = values.pop(f"{name}_file", None)
             if path is None:
                 continue
+            if not isinstance(path, str | Path) or not str(path):
+                raise ValueError(f"{name}_file is the path of a file")
             if values.get(name) is not None:
                 raise ValueError(f"give {name} or {name}_file, not both")
             values[name] = Secret(path=Path(path))

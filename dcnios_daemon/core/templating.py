@@ -7,10 +7,11 @@ an error, not an empty text.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import jinja2
 from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import AfterValidator
 
 from dcnios_daemon.core.clock import iso
 from dcnios_daemon.core.errors import ConfigError, OrderRefused
@@ -70,6 +71,18 @@ def compile_text(text: str, *, where: str) -> Render:
             raise OrderRefused(f"{where}: template {text!r}: {error}") from error
 
     return render
+
+
+def _checked(text: str) -> str:
+    try:
+        compile_text(text, where="a template")
+    except ConfigError as error:
+        raise ValueError(f"no template: {error.__cause__}") from error
+    return text
+
+
+Template = Annotated[str, AfterValidator(_checked)]
+"""A setting that may hold ``{{ event.… }}``; a mistake in its syntax is found with the settings' others."""
 
 
 def compile_tree(tree: Any, *, where: str) -> Render:  # noqa: ANN401 - any parsed YAML

@@ -4,9 +4,10 @@ The annotated types at the end are what settings use; a bare number is seconds, 
 """
 
 import re
+from fractions import Fraction
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator, WithJsonSchema
+from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
 _BYTES = {"": 1, "b": 1} | {
@@ -59,7 +60,7 @@ def size(value: object) -> int:
     match = _SIZE.fullmatch(str(value).strip().lower()) if not isinstance(value, bool) else None
     if match is None or match[2] not in _BYTES:
         raise ValueError(f"{value!r} is no size: write 512MiB, 2GiB or a number of bytes")
-    return int(float(match[1]) * _BYTES[match[2]])
+    return int(Fraction(match[1]) * _BYTES[match[2]])
 
 
 def rate(value: object) -> float:
@@ -80,13 +81,59 @@ def rate(value: object) -> float:
     return per_second
 
 
+def duration_text(seconds: float) -> str:
+    """The shortest exact way to write a duration; :func:`duration` reads it back.
+
+    >>> duration_text(5400), duration_text(0.25), duration_text(2592000)
+    ('90m', '250ms', '30d')
+    """
+    for unit in ("d", "h", "m", "s", "ms"):
+        amount = round(seconds / _SECONDS[unit])
+        if amount and amount * _SECONDS[unit] == seconds:
+            return f"{amount}{unit}"
+    return repr(seconds) if seconds else "0s"
+
+
+def size_text(amount: int) -> str:
+    """The shortest exact way to write a size; :func:`size` reads it back.
+
+    >>> size_text(2147483648), size_text(1000)
+    ('2GiB', '1000')
+    """
+    for unit in ("TiB", "GiB", "MiB", "KiB"):
+        count, rest = divmod(amount, _BYTES[unit.lower()])
+        if count and not rest:
+            return f"{count}{unit}"
+    return str(amount)
+
+
+def rate_text(per_second: float) -> str:
+    """The shortest exact way to write a rate; :func:`rate` reads it back.
+
+    >>> rate_text(20.0), rate_text(0.5)
+    ('20/s', '30/m')
+    """
+    for unit in ("s", "m", "h", "d"):
+        amount = round(per_second * _SECONDS[unit])
+        if amount and amount / _SECONDS[unit] == per_second:
+            return f"{amount}/{unit}"
+    return repr(per_second)
+
+
 def _schema(kind: str, *examples: str) -> Any:  # noqa: ANN401 - pydantic's own metadata type is private
     return WithJsonSchema({"type": ["string", "number"], "description": kind, "examples": list(examples)})
 
 
-Duration = Annotated[float, BeforeValidator(duration), _schema("duration", "30s", "5m", "1h30m")]
+def _text(write: Any) -> PlainSerializer:  # noqa: ANN401 - one of the three above
+    """Only in JSON form, for people; in Python form it stays a number."""
+    return PlainSerializer(write, return_type=str, when_used="json-unless-none")
+
+
+Duration = Annotated[
+    float, BeforeValidator(duration), _text(duration_text), _schema("duration", "30s", "5m", "1h30m")
+]
 """Seconds, written as ``5m``."""
-Size = Annotated[int, BeforeValidator(size), _schema("size in bytes", "512MiB", "2GiB")]
+Size = Annotated[int, BeforeValidator(size), _text(size_text), _schema("size in bytes", "512MiB", "2GiB")]
 """Bytes, written as ``2GiB``."""
-Rate = Annotated[float, BeforeValidator(rate), _schema("rate", "20/s", "90/m")]
+Rate = Annotated[float, BeforeValidator(rate), _text(rate_text), _schema("rate", "20/s", "90/m")]
 """Events per second, written as ``20/s``."""

@@ -63,6 +63,13 @@ class PhaseEntered(Signal):
     detail: str = ""
 
 
+class Listening(Signal):
+    """The HTTP port is open: the status page is there."""
+
+    name = "daemon.listening"
+    url: str
+
+
 class StopAsked(Signal):
     """Someone wants the daemon to end."""
 
@@ -135,6 +142,25 @@ class SourceRelisted(Signal):
     def measure(self) -> None:
         """See :class:`Signal`."""
         _RELISTS.labels(self.source, self.cause).inc()
+
+
+class SourceCloseFailed(Signal):
+    """A source could not be closed properly. It was left behind; a new one is made if one is needed."""
+
+    name = "source.close_failed"
+    level = "warning"
+    source: str
+    error: str
+
+
+class WatchRefused(Signal):
+    """A directory or file below a watched one may not be seen: nothing comes from there."""
+
+    name = "source.watch_refused"
+    level = "warning"
+    source: str
+    path: str
+    error: str
 
 
 class InputMalformed(Signal):
@@ -267,3 +293,40 @@ class SinkWatching(Signal):
     name = "sink.watching"
     sink: str
     in_flight: int
+
+
+class RunFolderLeft(Signal):
+    """A finished run's folder could not be deleted; it is tried again at the next start."""
+
+    name = "process.folder_left"
+    level = "warning"
+    folder: str
+    error: str
+
+
+class OrderRehearsed(Signal):
+    """A dry run says what it would have run."""
+
+    name = "order.rehearsed"
+    route: str
+    order: str
+    subject: str
+    payload_bytes: int
+
+
+class LogUnavailable(Signal):
+    """Why a failed run's outcome lacks its pod or the end of its log."""
+
+    name = "sink.log_unavailable"
+    level = "debug"
+    order: str
+    error: str
+
+
+class PayloadLeft(Signal):
+    """A Secret that carried a payload may stay behind in the cluster."""
+
+    name = "sink.payload_left"
+    level = "warning"
+    secret: str
+    error: str

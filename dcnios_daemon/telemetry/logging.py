@@ -29,7 +29,9 @@ def setup(*, form: str | None, level: str) -> None:
         if chosen == "console"
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )
-    tail = [structlog.processors.format_exc_info, last] if chosen == "json" else [last]
+    tail: list[Callable[..., Any]] = [last]
+    if chosen == "json":
+        tail.insert(0, structlog.processors.format_exc_info)
     structlog.configure(
         processors=[*shared, *tail],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),

@@ -1,0 +1,105 @@
+"""The JSON API under ``/api/v1``: what the status page shows, for machines."""
+
+from collections.abc import Callable, Sequence
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from dcnios_daemon.core.clock import iso
+from dcnios_daemon.core.event import cloudevent
+from dcnios_daemon.core.ports import Delivery, Journal, State
+
+_TIMES = ("time", "accepted", "claimed", "submitted", "settled", "retry_at")
+_MOST = 1000
+
+
+def delivery_json(delivery: Delivery) -> dict[str, Any]:
+    """A delivery as the API prints it: times as RFC 3339, absent ones left out."""
+    shown: dict[str, Any] = msgspec.to_builtins(delivery)
+    for name in _TIMES:
+        shown[name] = None if shown[name] is None else iso(shown[name])
+    outcome = shown.get("outcome")
+    if outcome:
+        for name in ("started", "ended"):
+            outcome[name] = None if outcome[name] is None else iso(outcome[name])
+    return {name: value for name, value in shown.items() if value is not None}
+
+
+class Api:
+    """Answers from the journal, and from a function that describes the daemon's parts."""
+
+    def __init__(self, *, journal: Journal, status: Callable[[], dict[str, Any]]) -> None:
+        self._journal = journal
+        self._status = status
+
+    def routes(self) -> Sequence[web.AbstractRouteDef]:
+        """What to serve."""
+        return [
+            web.get("/api/v1/status", self._get_status),
+            web.get("/api/v1/deliveries", self._get_deliveries),
+            web.get("/api/v1/dead", self._get_dead),
+            web.get("/api/v1/events", self._get_events),
+            web.get("/api/v1/events/{key}", self._get_event),
+            web.post("/api/v1/dead/{id}/replay", self._replay),
+        ]
+
+    async def _get_status(self, _: web.Request) -> web.Response:
+        stats = await self._journal.stats()
+        return _json(self._status() | {"journal": msgspec.to_builtins(stats)})
+
+    async def _get_deliveries(self, request: web.Request) -> web.Response:
+        return _json({"deliveries": await self._list(request, state=_state(request))})
+
+    async def _get_dead(self, request: web.Request) -> web.Response:
+        return _json({"dead": await self._list(request, state=State.DEAD)})
+
+    async def _get_events(self, request: web.Request) -> web.Response:
+        """Newest first; each event with its deliveries."""
+        events: dict[str, dict[str, Any]] = {}
+        for shown in await self._list(request, state=None):
+            about = {name: shown.get(name) for name in ("key", "source", "kind", "subject", "action", "time")}
+            events.setdefault(shown["key"], about | {"deliveries": []})["deliveries"].append(shown)
+        return _json({"events": list(events.values())})
+
+    async def _get_event(self, request: web.Request) -> web.Response:
+        event, deliveries = await self._journal.show(request.match_info["key"])
+        if not deliveries:
+            return _json({"error": "no event has that key"}, HTTPStatus.NOT_FOUND)
+        shown = [delivery_json(delivery) for delivery in deliveries]
+        return _json({"event": event and cloudevent(event), "deliveries": shown})
+
+    async def _replay(self, request: web.Request) -> web.Response:
+        given = request.match_info["id"]
+        if not given.isdecimal() or not await self._journal.replay([int(given)]):
+            return _json({"error": f"no dead delivery has the id {given!r}"}, HTTPStatus.NOT_FOUND)
+        return _json({"replayed": int(given)})
+
+    async def _list(self, request: web.Request, *, state: State | None) -> list[dict[str, Any]]:
+        found = await self._journal.deliveries(
+            state=state,
+            route=request.query.get("route"),
+            after=_number(request, "after", 0),
+            limit=min(_number(request, "limit", 100), _MOST),
+        )
+        return [delivery_json(delivery) for delivery in found]
+
+
+def _state(request: web.Request) -> State | None:
+    given = request.query.get("state")
+    try:
+        return None if given is None else State(given)
+    except ValueError:
+        raise web.HTTPBadRequest(text=f"state is one of {', '.join(State)}") from None
+
+
+def _number(request: web.Request, name: str, default: int) -> int:
+    given = request.query.get(name, "")
+    if given and not given.isdecimal():
+        raise web.HTTPBadRequest(text=f"{name} is a whole number")
+    return int(given or default)
+
+
+def _json(document: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:
+    return web.Response(body=msgspec.json.encode(document), status=status, content_type="application/json")

@@ -1,0 +1,189 @@
+"""The one HTTP port. Everything a person, a probe or a push source says to the daemon comes through here."""
+
+import asyncio
+import contextlib
+import hmac
+from collections.abc import AsyncIterator, Mapping
+from http import HTTPStatus
+from importlib import resources
+from ipaddress import ip_address
+
+import msgspec
+from aiohttp import BasicAuth, web
+from aiohttp.typedefs import Handler
+from prometheus_client.openmetrics import exposition
+
+from dcnios_daemon.core.errors import DcniosError, JournalError
+from dcnios_daemon.core.ports import Inbound, Receiver
+from dcnios_daemon.core.settings import Secret
+from dcnios_daemon.telemetry.events import REGISTRY
+from dcnios_daemon.telemetry.health import Health
+from dcnios_daemon.web.api import Api
+
+MAX_BODY = 8 * 1024 * 1024
+"""Bytes of a body at ``/sources/<name>``; larger is answered 413."""
+
+_PAGE_TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
+_PAGE_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+
+
+class Door(msgspec.Struct, frozen=True):
+    """A push source's way in."""
+
+    receiver: Receiver
+    token: Secret | None = None
+    """What callers must present as ``Authorization: Bearer``; None: anyone may."""
+
+
+class WebServer:
+    """Serves until left. Give it parts before entering; ``mount`` may also be called later."""
+
+    def __init__(self, *, health: Health, api: Api, admin_token: Secret | None) -> None:
+        self._health = health
+        self._api = api
+        self._admin = admin_token
+        self._doors: dict[str, Door] = {}
+        self._tokens: dict[str, str] = {}
+
+    def mount(self, source: str, door: Door) -> None:
+        """Lead ``/sources/<source>`` to it."""
+        self._doors[source] = door
+
+    @contextlib.asynccontextmanager
+    async def listen(self, host: str, port: int) -> AsyncIterator[int]:
+        """Listen while inside; yields the port (of interest with port 0).
+
+        Raises:
+            DcniosError: The address cannot be had; says which.
+        """
+        app = web.Application(client_max_size=MAX_BODY, middlewares=[self._guard])
+        app.add_routes(
+            [
+                web.get("/", self._page),
+                web.get("/page/{name}", self._page),
+                web.get("/livez", self._livez),
+                web.get("/readyz", self._readyz),
+                web.get("/metrics", self._metrics),
+                web.route("*", "/sources/{name}", self._source),
+                *self._api.routes(),
+            ]
+        )
+        await self._read_tokens()
+        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        await runner.setup()
+        try:
+            site = web.TCPSite(runner, host, port)
+            try:
+                await site.start()
+            except OSError as error:
+                raise DcniosError(
+                    f"cannot listen on {host}:{port} (daemon.http): {error.strerror}"
+                ) from error
+            yield runner.addresses[0][1]
+        finally:
+            await runner.cleanup()
+
+    async def _read_tokens(self) -> None:
+        named = {name: door.token for name, door in self._doors.items() if door.token}
+        if self._admin:
+            named["\0admin"] = self._admin
+        for name, secret in named.items():
+            try:
+                self._tokens[name] = await asyncio.to_thread(secret.reveal)
+            except OSError as error:
+                raise DcniosError(f"cannot read the token file {error.filename}: {error.strerror}") from error
+
+    # --- who may ----------------------------------------------------------------------------------
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        """Probes, metrics and sources are open (sources have their own tokens). Reading the page and the API
+        from beyond loopback needs the admin token; changing anything always does, and only as Bearer: that
+        a browser never sends by itself.
+        """
+        if not (request.path == "/" or request.path.startswith("/api/")):
+            return await handler(request)
+        changing = request.method not in {"GET", "HEAD"}
+        if changing and self._admin is None:
+            return _error(HTTPStatus.FORBIDDEN, "set daemon.http.admin_token to allow changes over HTTP")
+        if (changing or not _is_loopback(request.remote)) and not self._is_admin(request, bearer=changing):
+            challenge = {} if changing else {"WWW-Authenticate": 'Basic realm="dcnios"'}
+            return _error(HTTPStatus.UNAUTHORIZED, "the admin token is missing or wrong", challenge)
+        try:
+            return await handler(request)
+        except JournalError as error:
+            return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+
+    def _is_admin(self, request: web.Request, *, bearer: bool) -> bool:
+        given = request.headers.get("Authorization", "")
+        if not bearer and given.startswith("Basic "):
+            with contextlib.suppress(ValueError):
+                given = f"Bearer {BasicAuth.decode(given, encoding='utf-8').password}"
+        return self._token_is("\0admin", given)
+
+    def _token_is(self, name: str, authorization: str) -> bool:
+        wanted = self._tokens.get(name)
+        if wanted is None:
+            return False
+        # MinIO sends a token that has two words as it is: then the scheme is part of the secret.
+        right = wanted if " " in wanted else f"Bearer {wanted}"
+        return hmac.compare_digest(authorization.encode("utf-8", "surrogateescape"), right.encode())
+
+    # --- what for ---------------------------------------------------------------------------------
+
+    async def _page(self, request: web.Request) -> web.Response:
+        name = request.match_info.get("name", "index.html")
+        if name not in _PAGE_TYPES:
+            raise web.HTTPNotFound
+        text = await asyncio.to_thread(
+            resources.files("dcnios_daemon.web").joinpath("page", name).read_text, "utf-8"
+        )
+        return web.Response(text=text, content_type=_PAGE_TYPES[name], headers=_PAGE_HEADERS)
+
+    async def _livez(self, _: web.Request) -> web.Response:
+        return web.json_response({"alive": True})
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        reasons = dict(self._health.reasons())
+        status = HTTPStatus.SERVICE_UNAVAILABLE if reasons else HTTPStatus.OK
+        return web.json_response({"ready": not reasons, "reasons": reasons}, status=status)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        body = exposition.generate_latest(REGISTRY)  # type: ignore[no-untyped-call]
+        return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE_LATEST})
+
+    async def _source(self, request: web.Request) -> web.Response:
+        name = request.match_info["name"]
+        door = self._doors.get(name)
+        if door is None:
+            return _error(HTTPStatus.NOT_FOUND, f"no push source is called {name!r}")
+        if door.token and not self._token_is(name, request.headers.get("Authorization", "")):
+            return _error(HTTPStatus.UNAUTHORIZED, f"source {name!r}: the token is missing or wrong")
+        try:
+            body = await request.read()
+        except web.HTTPRequestEntityTooLarge:
+            return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {MAX_BODY} bytes at most")
+        reply = await door.receiver.receive(
+            Inbound(
+                method=request.method,
+                headers={key.lower(): value for key, value in request.headers.items()},
+                body=body,
+                query=dict(request.query),
+            )
+        )
+        return web.Response(status=reply.status, text=reply.body, headers=dict(reply.headers))
+
+
+def _is_loopback(remote: str | None) -> bool:
+    try:
+        return ip_address((remote or "").split("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _error(status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.json_response({"error": message}, status=status, headers=dict(headers or {}))
