@@ -17,6 +17,9 @@ class CommandError(RuntimeError):
     """A command failed; the message holds the end of what it wrote."""
 
 
+aborted = threading.Event()
+"""Set when the whole run is to end: nothing new is started then."""
+
 _running: set[subprocess.Popen[bytes]] = set()
 _lock = threading.Lock()
 
@@ -71,6 +74,8 @@ def run(
     ) as process:
         with _lock:
             _running.add(process)
+            if aborted.is_set():
+                process.kill()
         try:
             if stdin is not None:
                 _feed(process, stdin)
@@ -99,5 +104,6 @@ def _feed(process: subprocess.Popen[bytes], chunks: Iterable[bytes]) -> None:
 def abort() -> None:
     """Ends the commands that run now: an interrupted start must not sit out a build of minutes."""
     with _lock:
+        aborted.set()
         for process in _running:
             os.killpg(process.pid, signal.SIGKILL)

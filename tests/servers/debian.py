@@ -1,6 +1,6 @@
 """Programs from Debian packages, unpacked into the cache instead of installed.
 
-Installing `etcd-server` would start its service and leave the machine changed; unpacking needs no root either.
+Installing `etcd-server` would start its service and leave the machine changed; unpacking needs no root.
 """
 
 import re

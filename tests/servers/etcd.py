@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import debian, http
+from tests.servers import debian, probe
 from tests.servers.process import Server
 from tests.servers.sweep import memory_directory
 from tests.servers.workspace import Workspace
@@ -16,7 +16,7 @@ class Etcd(Server):
         super().__init__(space, "etcd")
         self.url = f"http://127.0.0.1:{space.port()}"
         self._peer_url = f"http://127.0.0.1:{space.port()}"
-        self._data = memory_directory(space.path) / "etcd"
+        self._data = memory_directory(space.path) / self.directory.name
         self._program = Path()
 
     def prepare(self) -> None:
@@ -41,4 +41,4 @@ class Etcd(Server):
 
     def ready(self) -> bool:
         """Whether it has a leader."""
-        return http.answers(f"{self.url}/health")
+        return probe.answers(f"{self.url}/health")

@@ -17,7 +17,10 @@ def _go() -> str:
 
 
 def _install(target: Path, *packages: str, tags: str = "") -> None:
-    run([_go(), "install", "-tags", tags, "-ldflags", "-s -w", *packages], env={**STATIC, "GOBIN": str(target)})
+    run(
+        [_go(), "install", "-tags", tags, "-ldflags", "-s -w", *packages],
+        env={**STATIC, "GOBIN": str(target)},
+    )
 
 
 def minio(cache: Cache) -> Path:
@@ -34,14 +37,25 @@ def containerd(cache: Cache) -> Path:
     ]
     # The snapshotters left out would need the C headers of file systems that nobody uses here.
     tags = "no_btrfs no_devmapper no_zfs"
-    return cache.entry("containerd", versions.CONTAINERD, lambda target: _install(target, *packages, tags=tags))
+    return cache.entry(
+        "containerd", versions.CONTAINERD, lambda target: _install(target, *packages, tags=tags)
+    )
+
+
+def kustomize(cache: Cache) -> Path:
+    """The program that puts Kubernetes objects together."""
+    package = f"sigs.k8s.io/kustomize/kustomize/v5@v{versions.KUSTOMIZE}"
+    return cache.entry("kustomize", versions.KUSTOMIZE, lambda target: _install(target, package)) / "kustomize"
 
 
 def pause(cache: Cache) -> Path:
     """The program that holds a pod's namespaces."""
 
     def build(target: Path) -> None:
-        run([_go(), "build", "-ldflags", "-s -w", "-o", str(target / "pause"), str(SOURCES / "pause.go")], env=STATIC)
+        run(
+            [_go(), "build", "-ldflags", "-s -w", "-o", str(target / "pause"), str(SOURCES / "pause.go")],
+            env=STATIC,
+        )
 
     return cache.entry("pause", "1", build) / "pause"
 

@@ -44,7 +44,12 @@ message.max.bytes=8388608
 
 CLUSTER_ID = "ZGNuaW9zLXRlc3RiZWQtMQ"
 
-JVM = ["-Xmx512m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+JVM = [
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+]
 """One small collector and one quick compiler: a broker for tests lives minutes, on two cores."""
 
 API_VERSIONS = struct.pack(">ihhih", 10, 18, 0, 1, -1)
@@ -56,7 +61,7 @@ def _java(jars: Path, main: str, *arguments: str | Path) -> list[str]:
 
 
 def _build(target: Path) -> None:
-    """Fetches the jars and formats a data folder once: the format has no ports in it, so each broker copies it."""
+    """Fetches the jars and formats a data folder for brokers to copy: there are no ports in it."""
     pom = target / "pom.xml"
     pom.write_text(POM.format(scala=versions.KAFKA_SCALA, kafka=versions.KAFKA, slf4j=versions.SLF4J))
     goal = ["dependency:copy-dependencies", f"-DoutputDirectory={target / 'lib'}", "-DincludeScope=runtime"]

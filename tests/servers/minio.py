@@ -2,17 +2,29 @@
 
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers import golang, http
+from tests.servers import golang, probe
 from tests.servers.process import Server
 from tests.servers.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class S3Access:
+    """An S3 store and its administrator."""
+
+    endpoint: str
+    access_key: str
+    secret_key: str
 
 
 class MinIO(Server):
     """One MinIO; `env` is its configuration beyond the plain one (`MINIO_NOTIFY_WEBHOOK_…_<ID>`)."""
 
-    def __init__(self, space: Workspace, *, env: Mapping[str, str] | None = None, name: str = "minio") -> None:
+    def __init__(
+        self, space: Workspace, *, env: Mapping[str, str] | None = None, name: str = "minio"
+    ) -> None:
         super().__init__(space, name)
         self.endpoint = f"http://127.0.0.1:{space.port()}"
         self.access_key = "dcnios-test"
@@ -20,6 +32,11 @@ class MinIO(Server):
         self._console_port = space.port()
         self._env = dict(env or {})
         self._program = Path()
+
+    @property
+    def access(self) -> S3Access:
+        """How clients get in."""
+        return S3Access(self.endpoint, self.access_key, self.secret_key)
 
     def prepare(self) -> None:
         """Builds MinIO."""
@@ -48,4 +65,4 @@ class MinIO(Server):
 
     def ready(self) -> bool:
         """Whether it takes requests."""
-        return http.answers(f"{self.endpoint}/minio/health/ready")
+        return probe.answers(f"{self.endpoint}/minio/health/ready")

@@ -21,5 +21,7 @@ def until(check: Callable[[], bool], what: str, seconds: float) -> None:
         except OSError as error:
             last = error
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not happen within {seconds:.0f} s" + (f": {last}" if last else ""))
+            raise TimeoutError(
+                f"{what} did not happen within {seconds:.0f} s" + (f": {last}" if last else "")
+            )
         time.sleep(INTERVAL_SECONDS)

@@ -1,5 +1,6 @@
 """A server as a process of ours: started, watched, stopped and started again on the same ports and data."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.servers import polling
-from tests.servers.commands import bound
+from tests.servers.commands import aborted, bound
 from tests.servers.progress import step
 from tests.servers.workspace import Workspace
 
@@ -35,11 +36,12 @@ class Server(ABC):
     def __init__(self, space: Workspace, name: str) -> None:
         self.space = space
         self.name = name
-        self.directory = space.directory(name)
+        self.directory = space.new_directory(name)
         self.log = self.directory / "log"
         self._pid_file = self.directory / "pid"
         self._process: subprocess.Popen[bytes] | None = None
         self._prepared = False
+        space.at_end(self.kill)
 
     @abstractmethod
     def prepare(self) -> None:
@@ -104,6 +106,8 @@ class Server(ABC):
         assert self._process is not None
         if self._process.poll() is not None:
             raise StartError(f"it ended with {self._process.returncode}")
+        if aborted.is_set():
+            raise StartError("the run was ended")
         return self.ready()
 
     def _log_tail(self) -> str:
@@ -113,20 +117,16 @@ class Server(ABC):
         """Asks it to end, and ends it when it takes too long."""
         if self.alive:
             os.killpg(self.pid, signal.SIGTERM)
-            try:
-                assert self._process is not None
+            assert self._process is not None
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(seconds)
-            except subprocess.TimeoutExpired:
-                pass
         self.kill()
 
     def kill(self) -> None:
         """Ends it and its process group at once, as a power cut would."""
         if self._process is not None:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
             self._process.wait()
             self._process = None
         self._pid_file.unlink(missing_ok=True)

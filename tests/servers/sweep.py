@@ -3,6 +3,7 @@
 It needs nothing but the run's folder, so that it also works for a run that was killed.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -24,11 +25,6 @@ def bridge_name(path: Path) -> str:
 
 def network_name(path: Path) -> str:
     """The run's CNI network."""
-    return f"dcnios-{path.name}"
-
-
-def cgroup_name(path: Path) -> str:
-    """The cgroup that holds the run's pods."""
     return f"dcnios-{path.name}"
 
 
@@ -68,10 +64,8 @@ def _kill_and_wait(path: Path) -> None:
 
 
 def _kill(pid: int) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
 
 
 def _servers(path: Path) -> Iterator[int]:
@@ -100,11 +94,16 @@ def _shims(path: Path) -> Iterator[int]:
             yield int(process.name)
 
 
+def _bundles(path: Path) -> Iterator[Path]:
+    """What containerd keeps of each container, in folders that have the containers' names."""
+    return path.glob("*/state/io.containerd.runtime.v2.task/*/*")
+
+
 def _cgroups(path: Path) -> Iterator[Path]:
-    """The run's cgroups, deepest first, in every hierarchy there is."""
-    name = cgroup_name(path)
-    for top in (CGROUPS / name, *CGROUPS.glob(f"*/{name}")):
-        if top.is_dir():
+    """The containers' cgroups, deepest first, in every hierarchy there is."""
+    for bundle in _bundles(path):
+        name = f"{bundle.parent.name}/{bundle.name}"
+        for top in (CGROUPS / name, *CGROUPS.glob(f"*/{name}")):
             yield from (Path(folder) for folder, _, _ in os.walk(top, topdown=False))
 
 
@@ -118,9 +117,9 @@ def _contained(path: Path) -> Iterator[int]:
 
 def _remove_shim_sockets(path: Path) -> None:
     """A killed shim leaves its socket, which containerd does not put under our folder."""
-    for bootstrap in path.glob("containerd/state/io.containerd.runtime.v2.task/*/*/bootstrap.json"):
+    for bundle in _bundles(path):
         try:
-            address = json.loads(bootstrap.read_text())["address"]
+            address = json.loads((bundle / "bootstrap.json").read_text())["address"]
         except (OSError, ValueError, KeyError):
             continue
         Path(str(address).removeprefix("unix://")).unlink(missing_ok=True)
@@ -140,9 +139,15 @@ def _remove_network(path: Path) -> None:
 
 
 def _remove_cgroups(path: Path) -> None:
+    parents: set[Path] = set()
+
     def removed() -> bool:
         for group in _cgroups(path):
+            parents.add(group.parent)
             group.rmdir()
         return True
 
     polling.until(removed, f"the end of the cgroups of {path}", SECONDS)
+    for parent in parents:
+        with contextlib.suppress(OSError):  # other runs share it
+            parent.rmdir()

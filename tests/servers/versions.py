@@ -4,6 +4,7 @@ from typing import Final
 
 KUBERNETES: Final = "1.36.3"
 CONTAINERD: Final = "2.2.9"
+KUSTOMIZE: Final = "5.8.1"
 MINIO: Final = "0.0.0-20260212201848-7aac2a2c5b7c"
 KAFKA: Final = "4.1.1"
 KAFKA_SCALA: Final = "2.13"

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import IO, Self
@@ -18,7 +19,7 @@ from tests.servers.commands import MissingPartError
 from tests.servers.sweep import sweep
 
 PORTS = range(20_000, 30_000)
-"""Below the ephemeral ports: an outgoing connection must not take a stopped server's port before its restart."""
+"""Below the ephemeral ports: no outgoing connection may take a stopped server's port before its restart."""
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -52,18 +53,26 @@ class Workspace:
         self.cache = cache or Cache()
         self._root = state_root()
         self._held = ExitStack()
+        self._naming = threading.Lock()
         self.path = self._root / secrets.token_hex(3)
-
-    @property
-    def id(self) -> str:
-        """A short name for things that are not files: a bridge, a cgroup."""
-        return self.path.name
 
     def directory(self, name: str) -> Path:
         """A folder of this run, made when it is not there."""
         folder = self.path / name
         folder.mkdir(parents=True, exist_ok=True)
         return folder
+
+    def new_directory(self, name: str) -> Path:
+        """A folder of this run for one more thing of that name."""
+        with self._naming:
+            taken = len(list(self.path.glob(f"{name}*")))
+            folder = self.path / (f"{name}-{taken + 1}" if taken else name)
+            folder.mkdir()
+        return folder
+
+    def at_end(self, callback: Callable[[], None]) -> None:
+        """Has something done when the workspace closes, before its files go."""
+        self._held.callback(callback)
 
     def port(self) -> int:
         """A free port on 127.0.0.1, kept from other workspaces until this one closes."""
@@ -86,7 +95,7 @@ class Workspace:
     def __enter__(self) -> Self:
         with locked(self._root / ".lock"):
             self._sweep_stale()
-            lock = _try_lock(self._root / f"{self.id}.lock")
+            lock = _try_lock(self.path.with_suffix(".lock"))
             assert lock is not None
             self._held.enter_context(lock)
             self.path.mkdir()
