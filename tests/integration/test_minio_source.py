@@ -1,0 +1,247 @@
+"""The MinIO source against a real MinIO that tells it by webhook, through the daemon's real web server."""
+
+import asyncio
+import secrets
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import pytest
+import pytest_asyncio
+
+from dcnios_daemon.core.event import Action, Event
+from dcnios_daemon.core.ports import Journal, Source
+from dcnios_daemon.core.settings import Secret
+from dcnios_daemon.sources import runner
+from dcnios_daemon.sources.minio import MinioSettings, MinioSource
+from dcnios_daemon.telemetry.health import Health
+from dcnios_daemon.web.api import Api
+from dcnios_daemon.web.server import Door, WebServer
+from tests.contract.source_rig import NAME, Bench, Rig
+from tests.e2e.stores import notify, s3_client
+from tests.servers.minio import MinIO
+from tests.servers.workspace import Workspace
+
+ODD_KEYS = (
+    "plain.txt",
+    "a b+c%2F#d?.txt",
+    "quotes \"'` & <tags>.txt",
+    "emoji/\N{CAT FACE}/\N{SNOWMAN}.png",
+    "umlaut/Äpfel ünd\N{NO-BREAK SPACE}Öl.txt",
+    "/".join(letter * 224 for letter in "wxyz"),
+    "empty",
+)
+
+
+class RealMinioRig(Rig):
+    """Uploads to the real server, which tells of them by itself."""
+
+    push = True
+
+    def __init__(self, server: MinIO, bucket: str) -> None:
+        super().__init__()
+        self.server, self.bucket = server, bucket
+        self.more: dict[str, Any] = {}
+
+    def build(self) -> Source:
+        """With what the test asks for."""
+        settings = MinioSettings.model_validate(
+            {
+                "endpoint": self.server.endpoint,
+                "access_key": self.server.access_key,
+                "secret_key": self.server.secret_key,
+                "buckets": [self.bucket],
+                "reconcile": 0.2,
+                **self.more,
+            }
+        )
+        return MinioSource(name=NAME, settings=settings)
+
+    async def upload(self, client: Any, key: str, content: bytes = b"content") -> None:
+        """Put it, again while the server is away."""
+        while True:
+            try:
+                await client.put_object(Bucket=self.bucket, Key=key, Body=content)
+            except OSError:
+                await asyncio.sleep(0.1)
+            else:
+                break
+        self.happened.append(f"{self.bucket}/{key}")
+
+    async def happen(self, count: int) -> None:
+        """Uploads."""
+        async with s3_client(self.server.access) as client:
+            for _ in range(count):
+                await self.upload(client, f"object-{len(self.happened)}")
+
+    def identify(self, event: Event) -> str:
+        """Bucket and key."""
+        return event.subject
+
+
+class Site:
+    """A MinIO with one bucket, and the daemon's port that it tells of it."""
+
+    def __init__(self, server: MinIO, bench: Bench, rig: RealMinioRig) -> None:
+        self.server, self.bench, self.rig = server, bench, rig
+        self.events = bench.journal.events
+
+    def via(self) -> Counter[str]:
+        """How many events were told, how many listed."""
+        return Counter(event.attributes["via"] for event in self.events)
+
+
+@pytest.fixture(autouse=True)
+def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runner, "FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(runner, "LONGEST_PAUSE", 0.2)
+
+
+@pytest_asyncio.fixture
+async def site(workspace: Workspace) -> AsyncIterator[Site]:
+    port, token, bucket = workspace.port(), secrets.token_hex(8), "inbox"
+    web = WebServer(
+        health=Health(), api=Api(journal=cast("Journal", None), status=dict), admin_token=Secret("admin")
+    )
+    env = {
+        "MINIO_NOTIFY_WEBHOOK_ENABLE_DCNIOS": "on",
+        "MINIO_NOTIFY_WEBHOOK_ENDPOINT_DCNIOS": f"http://127.0.0.1:{port}/sources/{NAME}",
+        "MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_DCNIOS": token,
+        "MINIO_NOTIFY_WEBHOOK_QUEUE_DIR_DCNIOS": str(workspace.directory("queue")),
+    }
+    server = MinIO(workspace, env=env)
+    rig = RealMinioRig(server, bucket)
+    bench = Bench(rig)
+    web.mount(NAME, Door(receiver=bench, token=Secret(token)))
+    async with web.listen("127.0.0.1", port):
+        await asyncio.to_thread(server.start)
+        try:
+            async with s3_client(server.access) as client:
+                await client.create_bucket(Bucket=bucket)
+                await notify(client, bucket, "DCNIOS")
+            yield Site(server, bench, rig)
+        finally:
+            await asyncio.to_thread(server.stop)
+
+
+async def test_told_and_listed_is_one_event_and_overwriting_with_the_same_bytes_is_another(
+    site: Site,
+) -> None:
+    async with site.bench.running() as running, s3_client(site.server.access) as client:
+        await site.rig.upload(client, "run/1.dat")
+        await site.bench.all_accepted()
+        await _listed_again(site)
+        await site.rig.upload(client, "run/1.dat")
+        await site.bench.all_accepted()
+        await _listed_again(site)
+        await site.bench.all_accepted()
+        assert not running.status.error
+    first, second = site.events
+    assert first.key != second.key
+    assert first.attributes["etag"] == second.attributes["etag"]
+
+
+async def _listed_again(site: Site) -> None:
+    seen = site.bench.journal.duplicates
+    await site.bench.journal.until(lambda: site.bench.journal.duplicates > seen + 1)
+
+
+async def test_a_key_is_the_same_told_or_listed_whatever_the_objects_name(site: Site) -> None:
+    site.rig.more = {"reconcile": 0}
+    async with site.bench.running(), s3_client(site.server.access) as client:
+        for key in ODD_KEYS:
+            await site.rig.upload(client, key, b"" if key == "empty" else key.encode())
+        await client.put_object(Bucket=site.rig.bucket, Key="a folder/", Body=b"")
+        await _upload_in_parts(client, site.rig)
+        await site.bench.all_accepted()
+    assert site.via() == {"webhook": len(ODD_KEYS) + 1}
+
+    listed = Bench(site.rig)
+    site.rig.more = {"receive": []}
+    async with listed.running():
+        await listed.all_accepted()
+    told_of = {event.key: event for event in site.events}
+    assert told_of.keys() == listed.journal.keys
+    for event in listed.journal.events:
+        told = told_of[event.key]
+        assert (event.subject, event.size, event.time, event.action) == (
+            told.subject,
+            told.size,
+            told.time,
+            told.action,
+        )
+
+
+async def _upload_in_parts(client: Any, rig: RealMinioRig) -> None:
+    key = "in parts"
+    upload = (await client.create_multipart_upload(Bucket=rig.bucket, Key=key))["UploadId"]
+    about = {"Bucket": rig.bucket, "Key": key, "UploadId": upload}
+    part = await client.upload_part(**about, PartNumber=1, Body=b"x" * 1000)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    await client.complete_multipart_upload(**about, MultipartUpload=parts)
+    rig.happened.append(f"{rig.bucket}/{key}")
+
+
+async def test_what_was_answered_busy_comes_again_from_the_stores_queue(site: Site) -> None:
+    site.rig.more = {"reconcile": 0}
+    async with site.bench.running():
+        site.bench.gate.set("full")
+        await site.rig.happen(5)
+        await asyncio.sleep(1)
+        assert not site.events
+        site.bench.gate.set(None)
+        await site.bench.all_accepted()
+    assert site.via() == {"webhook": 5}
+
+
+async def test_restarts_of_either_side_lose_and_double_nothing(site: Site) -> None:
+    """An upload that is cut off may have been stored, and is made again: so the store's own versions say what
+    really happened. An older version that was never told of is gone from listings; the latest never is."""
+    await _enable_versions(site)
+    async with asyncio.TaskGroup() as group:
+        uploads = group.create_task(site.rig.happen(60))
+        for _ in range(3):
+            async with site.bench.running():
+                await asyncio.sleep(0.5)
+                await asyncio.to_thread(site.server.kill)
+                await asyncio.sleep(0.2)
+            await asyncio.to_thread(site.server.start)
+        async with site.bench.running():
+            await uploads
+            await _listed_again(site)
+            await _listed_again(site)
+    really = await _versions(site)
+    accepted = Counter(event.subject for event in site.events)
+    assert accepted.keys() == really.keys() == set(site.rig.happened)
+    assert accepted <= really
+
+
+async def _enable_versions(site: Site) -> None:
+    async with s3_client(site.server.access) as client:
+        await client.put_bucket_versioning(
+            Bucket=site.rig.bucket, VersioningConfiguration={"Status": "Enabled"}
+        )
+
+
+async def _versions(site: Site) -> Counter[str]:
+    async with s3_client(site.server.access) as client:
+        found = await client.list_object_versions(Bucket=site.rig.bucket)
+    return Counter(f"{site.rig.bucket}/{version['Key']}" for version in found["Versions"])
+
+
+async def test_versions_are_events_of_their_own_and_removals_are_told(site: Site) -> None:
+    site.rig.more = {"events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+    async with site.bench.running(), s3_client(site.server.access) as client:
+        rule = {"Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+        target = {"Id": "all", "QueueArn": "arn:minio:sqs::DCNIOS:webhook"}
+        await client.put_bucket_notification_configuration(
+            Bucket=site.rig.bucket, NotificationConfiguration={"QueueConfigurations": [target | rule]}
+        )
+        await _enable_versions(site)
+        for content in (b"one", b"two"):
+            await site.rig.upload(client, "versioned", content)
+        await client.delete_object(Bucket=site.rig.bucket, Key="versioned")
+        site.rig.happened.append(f"{site.rig.bucket}/versioned")
+        await site.bench.all_accepted()
+    assert [event.action for event in site.events] == [Action.CREATED, Action.CREATED, Action.REMOVED]
+    assert len({event.attributes["version_id"] for event in site.events}) == 3
