@@ -17,6 +17,7 @@ from dcnios_daemon import __version__
 from dcnios_daemon.core.errors import ConfigError, DcniosError
 
 if TYPE_CHECKING:
+    from dcnios_daemon.config.checks import Wrong
     from dcnios_daemon.config.model import DaemonSettings
     from dcnios_daemon.core.ports import Delivery, Journal
 
@@ -40,8 +41,16 @@ class _Commands(click.Group):
             if not all(isinstance(failure, DcniosError | OSError) for failure in failures):
                 raise
             for failure in failures:
-                click.echo(failure if isinstance(failure, ConfigError) else f"dcnios: {failure}", err=True)
+                click.echo(_words(failure), err=True)
             ctx.exit(2 if any(isinstance(failure, ConfigError) for failure in failures) else 1)
+
+
+def _words(failure: BaseException) -> str:
+    if isinstance(failure, ConfigError):
+        return str(failure)
+    if isinstance(failure, OSError) and failure.filename and failure.strerror:
+        return f"dcnios: {failure.filename}: {failure.strerror}"
+    return f"dcnios: {failure}"
 
 
 def _leaves(error: BaseException) -> Iterator[BaseException]:
@@ -59,12 +68,23 @@ _config = click.option(
     help="The configuration. Default: $DCNIOS_CONFIG, else config/daemon.yaml, else variables alone.",
 )
 _as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_route = click.option("--route", help="Only those of this route.")
+_limit = click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
 
 
-def _load(file: Path | None, *, files: bool = True) -> "DaemonSettings":
+def _load(file: Path | None, *, files: bool) -> "DaemonSettings":
+    """The configuration; with ``files``, all that a run needs is looked at too."""
     from dcnios_daemon.config.load import load
 
-    return load(file, files=files)
+    return load(file, files=files, further=_compile if files else None)
+
+
+def _compile(settings: "DaemonSettings", wrong: "Wrong") -> None:
+    from dcnios_daemon import app
+    from dcnios_daemon.config.checks import check_runs
+
+    sinks = app.build_sinks(settings, app.build_stores(settings))
+    check_runs(settings, wrong, lambda name, route: app.build_route(name, route, sinks[route.run.kind]))
 
 
 def _print_json(data: object) -> None:
@@ -83,7 +103,7 @@ def main() -> None:
 @click.pass_context
 def run(ctx: click.Context, file: Path | None) -> None:
     """Run the daemon until SIGTERM or Ctrl-C."""
-    settings = _load(file)
+    settings = _load(file, files=True)
     from dcnios_daemon import app
 
     ctx.exit(asyncio.run(app.run(settings)))
@@ -105,10 +125,8 @@ def check(file: Path | None, *, as_json: bool, quiet: bool, without_files: bool)
         return
     if not quiet:
         click.echo(report.as_yaml(shown), nl=False)
-    for note in notes:
-        click.echo(note, err=True)
-    if not quiet:
-        click.echo(f"{summary}: fine", err=True)
+    for line in notes if quiet else [*notes, f"{summary}: fine"]:
+        click.echo(line, err=True)
 
 
 @main.command()
@@ -121,34 +139,25 @@ def schema() -> None:
 
 @main.command()
 @click.argument("route")
-@click.argument("event", type=click.File("rb"))
+@click.argument("event", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
 @_config
 @_as_json
-def render(route: str, event: Any, file: Path | None, *, as_json: bool) -> None:  # noqa: ANN401 - a file
+def render(route: str, event: str, file: Path | None, *, as_json: bool) -> None:
     """Print the very object that ROUTE would submit for the event in the file EVENT (- is standard input).
 
     EVENT holds JSON: an event's fields as `queue show --json` prints them, of which any may be left out, or a
     CloudEvent.
     """
-    settings = _load(file)
+    settings = _load(file, files=True)
     from dcnios_daemon import app
     from dcnios_daemon.config import report, sample, wording
 
     if route not in settings.routes:
         raise click.UsageError(f"{route!r} is no route: {wording.suggest(route, settings.routes)}")
-    source = settings.routes[route].sources[0]
-    try:
-        given = sample.event_from_json(
-            event.read(), source=source, kind=settings.sources[source].kind, now=time.time()
-        )
-    except ConfigError as error:
-        lines = str(error).splitlines()
-        raise ConfigError("\n".join(f"{event.name}: {line}" for line in lines)) from error
+    name = settings.routes[route].sources[0]
+    given = sample.event_from_file(event, source=name, kind=settings.sources[name].kind, now=time.time())
     made = asyncio.run(app.render(settings, route, given))
-    if as_json:
-        _print_json(made)
-    else:
-        click.echo(report.as_yaml(made), nl=False)
+    _print_json(made) if as_json else click.echo(report.as_yaml(made), nl=False)
 
 
 @main.group()
@@ -185,32 +194,24 @@ def stats(file: Path | None, *, as_json: bool) -> None:
 @_config
 @_as_json
 @click.option("--state", type=click.Choice(_STATES), help="Only those.")
-@click.option("--route", help="Only those of this route.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@_route
+@_limit
 @click.option("--after", type=int, default=0, help="Go on below this id.")
 def list_deliveries(
     file: Path | None, state: str | None, route: str | None, *, limit: int, after: int, as_json: bool
 ) -> None:
     """Deliveries, newest first."""
-    found = _with_journal(
-        file, lambda journal: _deliveries(journal, state=state, route=route, limit=limit, after=after)
-    )
-    empty = f"nothing is {state}" if state else "the journal holds no deliveries"
-    _print_deliveries(found, empty=f"{empty}{f' on route {route}' if route else ''}", as_json=as_json)
+    _print_deliveries(file, state=state, route=route, limit=limit, after=after, as_json=as_json)
 
 
 @queue.command()
 @_config
 @_as_json
-@click.option("--route", help="Only those of this route.")
-@click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+@_route
+@_limit
 def dead(file: Path | None, route: str | None, *, limit: int, as_json: bool) -> None:
     """What was given up and waits for replay or drop."""
-    found = _with_journal(
-        file, lambda journal: _deliveries(journal, state="dead", route=route, limit=limit, after=0)
-    )
-    _print_deliveries(found, empty="nothing is dead", as_json=as_json)
-    if found and not as_json:
+    if _print_deliveries(file, state="dead", route=route, limit=limit, as_json=as_json) and not as_json:
         click.echo("\ndcnios queue show KEY tells more; dcnios queue replay ID runs it again", err=True)
 
 
@@ -224,22 +225,13 @@ def show(key: str, file: Path | None, *, as_json: bool) -> None:
     if event is None and not deliveries:
         raise DcniosError(f"there is no event whose key begins with {key!r}")
     if as_json:
-        import msgspec
-
         from dcnios_daemon.config.sample import event_to_json
 
-        given = None if event is None else event_to_json(event)
-        _print_json(
-            {"event": given, "deliveries": [msgspec.to_builtins(delivery) for delivery in deliveries]}
-        )
+        _print_structs({"event": event and event_to_json(event), "deliveries": deliveries})
     else:
         from dcnios_daemon.config import tables
 
-        facts = tables.event_facts(event or deliveries[0])
-        body = "gone, as all its deliveries are settled" if event is None else f"{len(event.data)} bytes"
-        click.echo(tables.facts_text(facts | {"data": body}))
-        for delivery in deliveries:
-            click.echo(f"\n{tables.delivery_text(delivery)}")
+        click.echo(tables.story_text(event, deliveries))
 
 
 @queue.command()
@@ -287,12 +279,11 @@ def fsck(file: Path | None, *, repair: bool, as_json: bool) -> None:
     left = sum(not finding.mended for finding in findings)
     if as_json:
         _print_structs({"journal": str(path), "findings": findings})
-    for finding in findings if not as_json else ():
-        click.echo(f"{finding.what}{': mended' if finding.mended else ''}")
+    else:
+        lines = [f"{finding.what}{': mended' if finding.mended else ''}" for finding in findings]
+        click.echo("\n".join(lines or [f"{path}: fine"]))
     if left:
         raise DcniosError(f"{path}: {left} left to mend{'' if repair else ' (--repair)'}")
-    if not as_json:
-        click.echo(f"{path}: {'all mended' if findings else 'fine'}")
 
 
 async def _deliveries(
@@ -314,15 +305,22 @@ async def _deliveries(
     return found
 
 
-def _print_deliveries(found: "Sequence[Delivery]", *, empty: str, as_json: bool) -> None:
+def _print_deliveries(
+    file: Path | None, *, state: str | None, route: str | None, limit: int, after: int = 0, as_json: bool
+) -> int:
+    """Print them, and say how many there were."""
+    found = _with_journal(
+        file, lambda journal: _deliveries(journal, state=state, route=route, limit=limit, after=after)
+    )
     if as_json:
         _print_structs(found)
-    elif not found:
-        click.echo(empty)
     else:
         from dcnios_daemon.config import tables
 
-        click.echo(tables.deliveries_text(found, time.time()))
+        empty = f"nothing is {state}" if state else "the journal holds no deliveries"
+        where = f" on route {route}" if route else ""
+        click.echo(tables.deliveries_text(found, time.time()) if found else empty + where)
+    return len(found)
 
 
 def _print_structs(found: object) -> None:

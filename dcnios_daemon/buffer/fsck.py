@@ -9,6 +9,7 @@ import msgspec
 from dcnios_daemon.buffer import store
 from dcnios_daemon.buffer.queries import query
 from dcnios_daemon.buffer.records import Head, unpack
+from dcnios_daemon.core.errors import JournalCorrupt
 
 _MANY = 100
 
@@ -41,17 +42,27 @@ def fsck(path: Path, *, repair: bool = False) -> list[Finding]:
             lock.take()
         return _checked(path, repair=repair)
     except (sqlite3.Error, OSError) as error:
-        raise store.translated(error, path) from error
+        ours = store.translated(error, path)
+        if isinstance(ours, JournalCorrupt):
+            ours = _too_damaged(path, str(error))
+        raise ours from error
     finally:
         lock.give_back()
+
+
+def _too_damaged(path: Path, words: str) -> JournalCorrupt:
+    return JournalCorrupt(
+        f"{path} is too damaged to be mended ({words}). Restore a backup, or move it away to start empty"
+    )
 
 
 def _checked(path: Path, *, repair: bool) -> list[Finding]:
     connection = store.connect(path, create=False)
     try:
         findings = list(_structure(connection, repair))
-        if any(not finding.mended for finding in findings) and repair:
-            return findings  # a file whose pages cannot be trusted is not written to
+        if repair and any(not finding.mended for finding in findings):
+            words = "; ".join(finding.what for finding in findings[:3])
+            raise _too_damaged(path, words)  # pages that cannot be trusted are not written to
         connection.execute("BEGIN IMMEDIATE" if repair else "BEGIN")
         for check in (_orphans, _bodies, _heads, _open_counts, _keys, _counters, _totals, _next):
             findings.extend(check(connection, repair))
@@ -85,8 +96,8 @@ def _orphans(connection: sqlite3.Connection, repair: bool) -> Iterator[Finding]:
         for (number,) in _rows(connection, name):
             yield Finding(what.format(number), mended=repair)
     if repair:
-        connection.execute(query("mend_lone_deliveries"))
-        connection.execute(query("mend_lone_events"))
+        for name in ("mend_lone_deliveries", "mend_lone_events", "drop_lone_events"):
+            connection.execute(query(name))
 
 
 def _bodies(connection: sqlite3.Connection, repair: bool) -> Iterator[Finding]:  # noqa: FBT001 - a Check

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dcnios_daemon.buffer.gate import WatermarkGate, Watermarks
 from dcnios_daemon.buffer.grouping import Ready, group
-from dcnios_daemon.buffer.records import IN_FLIGHT, QUEUED, STATES, Code, clean, why
+from dcnios_daemon.buffer.records import IN_FLIGHT, QUEUED, STATES, Code, clean, shortened, why
 from dcnios_daemon.buffer.shelf import Entry, Shelf, next_attempt, ready_row
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import JournalError, JournalFull
@@ -173,7 +173,7 @@ class MemoryJournal:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         entries = [entry for entry in self._pick(deliveries, IN_FLIGHT) if entry.name == outcome.order]
         for entry in entries:
-            entry.outcome = outcome
+            entry.outcome = shortened(outcome)
             entry.note = "" if isinstance(decision, Succeed) else why(outcome)
             if isinstance(decision, Retry):
                 next_attempt(entry)

@@ -216,8 +216,15 @@ SELECT id FROM events WHERE NOT EXISTS (
     SELECT 1 FROM deliveries AS d WHERE d.id >= events.id AND d.id < events.id + events.routes
 );
 
+-- What has a body is kept for people to see; nobody can know which routes it had.
 -- name: mend_lone_events
-DELETE FROM events WHERE NOT EXISTS (
+INSERT INTO deliveries (id, event, route, state, note)
+SELECT id, id, 0, 4, 'its deliveries were lost' FROM events WHERE data IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM deliveries AS d WHERE d.id >= events.id AND d.id < events.id + events.routes
+);
+
+-- name: drop_lone_events
+DELETE FROM events WHERE data IS NULL AND NOT EXISTS (
     SELECT 1 FROM deliveries AS d WHERE d.id >= events.id AND d.id < events.id + events.routes
 );
 

@@ -110,19 +110,19 @@ def clean(text: str) -> str:
     return text[:_NOTE_LENGTH].encode("utf-8", "replace").decode()
 
 
-def outcome_record(outcome: Outcome) -> str:
-    """An outcome as text. Neighbours may say anything at any length: long words are cut."""
-    short = max(map(len, (outcome.reason, outcome.message, outcome.pod, outcome.node))) <= _NOTE_LENGTH
-    if not short or len(outcome.log_tail) > _LOG_LENGTH:
-        outcome = msgspec.structs.replace(
-            outcome,
-            reason=outcome.reason[:_NOTE_LENGTH],
-            message=outcome.message[:_LOG_LENGTH],
-            pod=outcome.pod[:_NOTE_LENGTH],
-            node=outcome.node[:_NOTE_LENGTH],
-            log_tail=outcome.log_tail[-_LOG_LENGTH:],
-        )
-    return pack(outcome).decode()
+def shortened(outcome: Outcome) -> Outcome:
+    """An outcome as it is kept: neighbours may say anything at any length, long words are cut."""
+    words = (outcome.reason, outcome.message, outcome.pod, outcome.node)
+    if max(map(len, words)) <= _NOTE_LENGTH and len(outcome.log_tail) <= _LOG_LENGTH:
+        return outcome
+    return msgspec.structs.replace(
+        outcome,
+        reason=outcome.reason[:_NOTE_LENGTH],
+        message=outcome.message[:_LOG_LENGTH],
+        pod=outcome.pod[:_NOTE_LENGTH],
+        node=outcome.node[:_NOTE_LENGTH],
+        log_tail=outcome.log_tail[-_LOG_LENGTH:],
+    )
 
 
 def why(outcome: Outcome) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from dcnios_daemon.buffer.records import IN_FLIGHT, QUEUED, SETTLED, Code, clean, outcome_record, why
+from dcnios_daemon.buffer.records import IN_FLIGHT, QUEUED, SETTLED, Code, clean, pack, shortened, why
 from dcnios_daemon.buffer.transaction import Transaction, as_json
 from dcnios_daemon.core.ports import Dead, Outcome, Retry, Succeed
 
@@ -173,7 +173,7 @@ def _finish(changes: _Changes, call: Finish) -> int:
         for row in changes.pick(call.deliveries)
         if row.state in IN_FLIGHT and row.name == call.outcome.order
     ]
-    record = outcome_record(call.outcome) if rows else None
+    record = pack(shortened(call.outcome)).decode() if rows else None
     for row in rows:
         row.outcome = record
         row.note = "" if isinstance(call.decision, Succeed) else why(call.outcome)

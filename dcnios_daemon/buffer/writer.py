@@ -8,6 +8,7 @@ in one of its own, so that none is harmed by another: bodies change nothing but 
 """
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import sys
@@ -152,7 +153,9 @@ class Writer:
     def _close(self) -> BaseException | None:
         try:
             if not self._terms.shared:
-                self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+                # A disk that is full now loses nothing: what stays in the log is read from there next time.
+                with contextlib.suppress(sqlite3.OperationalError):
+                    self._checkpoint()
             self._connection.close()
         except sqlite3.Error as error:
             return store.translated(error, self._path)
@@ -288,6 +291,12 @@ class Writer:
         except (OSError, sqlite3.Error) as error:
             self._roll_back()
             self._failure = str(store.translated(error, self._path))
+            # On a full disk the room that the log takes may be all that is missing.
+            with contextlib.suppress(sqlite3.Error):
+                self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def _probe(self) -> None:
         for size in (_PROBE_BYTES, 0):

@@ -7,8 +7,9 @@ from typing import Any
 
 from dcnios_daemon.config.document import Path
 from dcnios_daemon.config.kinds import Block
-from dcnios_daemon.config.model import DaemonSettings
+from dcnios_daemon.config.model import DaemonSettings, Route
 from dcnios_daemon.config.wording import suggest
+from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.sinks.spec import ContainerRun
 from dcnios_daemon.sources import registry
@@ -75,6 +76,25 @@ def _check_stage_out(settings: DaemonSettings, name: str, sources: Mapping[str, 
             wrong(path, f"{out.using!r} is no source: {suggest(out.using, stores)}")
         elif source is not None and not _has_store(source):
             wrong(path, f"source {out.using!r} is of kind {source.kind}, which is no store to write to")
+
+
+def check_runs(settings: DaemonSettings, wrong: Wrong, compile_run: Callable[[str, Route], object]) -> None:
+    """Check that every route's ``run`` can be made into orders.
+
+    Args:
+        settings: As far as they are right.
+        wrong: Told of each mistake.
+        compile_run: Does it for a route; raises ConfigError with ``path: what`` where it cannot.
+    """
+    for name, route in settings.routes.items():
+        try:
+            compile_run(name, route)
+        except ConfigError as error:
+            where, _, what = str(error).partition(": ")
+            known = where.startswith(f"routes.{name}.run")
+            wrong(
+                tuple(where.split(".")) if known else ("routes", name, "run"), what if known else str(error)
+            )
 
 
 def is_loopback(host: str) -> bool:

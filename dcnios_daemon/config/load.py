@@ -5,14 +5,14 @@ reported at once.
 """
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from dcnios_daemon.config.checks import check, check_files
+from dcnios_daemon.config.checks import Wrong, check, check_files
 from dcnios_daemon.config.document import Document, Mistake, Place, read_yaml
 from dcnios_daemon.config.environment import PREFIX, EnvironmentSource
 from dcnios_daemon.config.model import DaemonSettings, renew
@@ -22,8 +22,16 @@ from dcnios_daemon.core.errors import ConfigError
 DEFAULT_FILE = Path("config/daemon.yaml")
 
 
+Further = Callable[[DaemonSettings, Wrong], None]
+"""A check of what is right so far, told where to report what is not."""
+
+
 def load(
-    file: Path | None = None, *, environ: Mapping[str, str] | None = None, files: bool = True
+    file: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    files: bool = True,
+    further: Further | None = None,
 ) -> DaemonSettings:
     """Read the configuration.
 
@@ -33,6 +41,7 @@ def load(
         environ: The environment variables; None: this process's.
         files: Whether files named by ``…_file`` keys must be there. Without: to check a configuration away
             from the machine that has them.
+        further: What only those who wire the parts can check; its mistakes are reported with all others.
 
     Raises:
         ConfigError: Its message has every mistake on a line of its own, with its place.
@@ -47,6 +56,8 @@ def load(
     check(settings, sources=validator.sources, routes=validator.routes, wrong=validator.wrong)
     if files:
         check_files(settings, validator.wrong)
+    if further is not None:
+        further(settings, validator.wrong_too)
     mistakes = [*document.mistakes, *environment.read.mistakes, *validator.mistakes]
     if mistakes:
         mistakes.sort(key=lambda mistake: (mistake.place.order, str(mistake)))

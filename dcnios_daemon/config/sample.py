@@ -4,8 +4,10 @@ import base64
 import binascii
 import json
 import re
+import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from dcnios_daemon.core.errors import ConfigError, Malformed
@@ -34,6 +36,20 @@ def event_to_json(event: Event) -> dict[str, Any]:
     except UnicodeDecodeError:
         return fields | {"data_base64": base64.b64encode(event.data).decode()}
     return fields | {"data": text}
+
+
+def event_from_file(name: str, *, source: str, kind: str, now: float) -> Event:
+    """:func:`event_from_json` on a file; ``-`` is standard input.
+
+    Raises:
+        ConfigError: As there, each line with the file's name.
+        OSError: The file cannot be read.
+    """
+    raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+    try:
+        return event_from_json(raw, source=source, kind=kind, now=now)
+    except ConfigError as error:
+        raise ConfigError("\n".join(f"{name}: {line}" for line in str(error).splitlines())) from error
 
 
 def event_from_json(raw: bytes, *, source: str, kind: str, now: float) -> Event:

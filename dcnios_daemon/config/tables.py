@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dcnios_daemon.core.clock import iso
+from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Delivery, State, Stats
 from dcnios_daemon.core.units import size_text
 
@@ -106,10 +107,8 @@ def deliveries_text(deliveries: Sequence[Delivery], now: float) -> str:
 def note(delivery: Delivery) -> str:
     """Why it is where it is."""
     outcome = delivery.outcome
-    if outcome is None or outcome.succeeded:
-        return delivery.note
-    code = "" if outcome.exit_code is None else f"exit code {outcome.exit_code}"
-    return delivery.note or ", ".join(part for part in (code, outcome.reason, outcome.message) if part)
+    code = f"exit code {outcome.exit_code}" if outcome and outcome.exit_code else ""
+    return ", ".join(part for part in (delivery.note, code) if part)
 
 
 def delivery_text(delivery: Delivery) -> str:
@@ -142,8 +141,14 @@ def facts_text(facts: Mapping[str, Any]) -> str:
     return "\n".join(f"{name:<{width}}  {printable(text, longest=1000)}" for name, text in known.items())
 
 
-def event_facts(event: Any) -> dict[str, Any]:  # noqa: ANN401 - Event or Delivery: the fields they share
-    """What an event is, whether its body is still there or not."""
+def story_text(event: Event | None, deliveries: Sequence[Delivery]) -> str:
+    """An event, whether its body is still there or not, and what became of it."""
+    body = "gone, as all its deliveries are settled" if event is None else f"{len(event.data)} bytes"
+    facts = _event_facts(event or deliveries[0]) | {"data": body}
+    return "\n\n".join([facts_text(facts), *(delivery_text(delivery) for delivery in deliveries)])
+
+
+def _event_facts(event: Event | Delivery) -> dict[str, Any]:
     return {
         "key": event.key,
         "source": f"{event.source} ({event.kind})",

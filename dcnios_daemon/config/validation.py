@@ -46,6 +46,11 @@ class Validator:
         """Note a mistake."""
         self.mistakes.append(Mistake(self.place(path), path, what))
 
+    def wrong_too(self, path: Path, what: str) -> None:
+        """Note a mistake unless there is one at that place already: it would be the same in other words."""
+        if all(mistake.path != path for mistake in self.mistakes):
+            self.wrong(path, what)
+
     def place(self, path: Path) -> Place:
         """Where the value was written; of one that is not there, where it is missing."""
         for depth in range(len(path), -1, -1):

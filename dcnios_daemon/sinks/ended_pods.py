@@ -113,7 +113,7 @@ class EndedPods:
 
     async def log_tail(self, pod: Pod) -> str:
         """The end of the log of the container that failed."""
-        if pod.failed is None:
+        if pod.failed is None or not pod.ran:
             return ""
         query = {"container": pod.failed[0], "tailLines": "80", "limitBytes": "262144"}
         path = f"pods/{pod.metadata.name}/log"

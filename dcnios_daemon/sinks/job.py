@@ -105,10 +105,10 @@ class JobPlan:
 class JobSink:
     """All routes with ``kind: job``."""
 
-    def __init__(self, context: SinkContext) -> None:
+    def __init__(self, context: SinkContext, *, session: ClusterSession | None = None) -> None:
         self._context = context
         self._settings = context.kubernetes or KubernetesSettings()
-        self._session = ClusterSession(self._settings, context.clock)
+        self._session = session or ClusterSession(self._settings, context.clock)
         self._follower = Follower(self._session, context.clock, sink="job", instance=context.instance)
 
     def plan(self, route: str, run: JobRun) -> JobPlan:

@@ -49,8 +49,8 @@ class ContainerRun(Settings):
     script_file: Path | None = None
     command: tuple[str, ...] = ()
     args: tuple[str, ...] = ()
-    env: Mapping[str, Template] = Field(default_factory=dict)
-    """May hold ``{{ event.… }}``."""
+    env: Mapping[EnvName, Template] = Field(default_factory=dict)
+    """May hold ``{{ event.… }}``. The variables that tell of the event are the daemon's own."""
     resources: Resources = Resources()
     stage_in: bool = False
     """Fetch the event's object to ``INPUT_FILE_PATH`` first."""
@@ -95,10 +95,8 @@ class Volume(Settings):
 
     @model_validator(mode="after")
     def _one_kind(self) -> "Volume":
-        if (
-            sum(bool(kind) for kind in (self.claim, self.secret, self.config_map, self.host_path, self.empty))
-            != 1
-        ):
+        given = (self.claim, self.secret, self.config_map, self.host_path, self.empty)
+        if sum(bool(kind) for kind in given) != 1:
             raise ValueError("give one of claim, secret, config_map, host_path, empty")
         return self
 

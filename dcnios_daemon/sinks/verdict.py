@@ -28,6 +28,8 @@ _TAKEN_AWAY = frozenset(
 """Pod reasons that have nothing to do with what ran in it."""
 _RUNTIMES_WORDS = frozenset({"ContainerCannotRun", "ContainerStatusUnknown", "StartError"})
 """Reasons for which a container's message is not its own."""
+_WORDS = 2000
+"""Characters kept of a message."""
 _KILLED = frozenset({137, 143})
 """SIGKILL and SIGTERM, as a shell counts them."""
 
@@ -61,7 +63,7 @@ def outcome(job: Job, pod: Pod | None, *, log_tail: str = "", stuck: str = "") -
         failure=why.failure,
         exit_code=why.exit_code,
         reason=why.reason,
-        message=why.message,
+        message=why.message[:_WORDS],
         log_tail=log_tail or _last_words(pod),
     )
 

@@ -126,6 +126,7 @@ class Mailbox:
     def pause(self) -> None:
         """Turn web requests away, those that wait too, until :meth:`resume`. Own work waits."""
         self._shut = "the journal takes nothing now"
+        self._answer([letter for letter in self._all() if not letter.patient], self._shut)
 
     def resume(self) -> None:
         """Take web requests again."""

@@ -38,6 +38,9 @@ MARGIN = 15 * 60 * 1000
 """Milliseconds by which our clock and the store's may differ. S3 refuses signatures that are further off."""
 
 
+EventGlob = Annotated[str, Field(pattern=r"^(s3:|\*)")]
+
+
 class MinioSettings(S3Settings):
     """Objects in MinIO or any other S3 store."""
 
@@ -47,7 +50,7 @@ class MinioSettings(S3Settings):
     """Only objects whose key begins so."""
     suffix: str = ""
     """Only objects whose key ends so."""
-    events: tuple[str, ...] = ("s3:ObjectCreated:*",)
+    events: tuple[EventGlob, ...] = ("s3:ObjectCreated:*",)
     """Which of S3's event names, as globs."""
     receive: tuple[Literal["webhook"], ...] = ("webhook",)
     """``webhook``: told at ``POST /sources/<name>``. Empty: only found by listing."""

@@ -106,7 +106,8 @@ async def _position(response: aiohttp.ClientResponse, progress: _Progress, what:
     """Put the file where this answer's bytes belong; the whole object's size, when it is told."""
     if response.status == _PARTIAL:
         found = _RANGE.fullmatch(response.headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != progress.received:
+        same = response.headers.get("ETag", progress.version) == progress.version
+        if found is None or int(found[1]) != progress.received or not same:
             progress.version = ""
             raise StoreUnavailable(f"{what}: it sent another part than was asked for")
         return int(found[2])

@@ -1,5 +1,6 @@
 """A directory as a store, for runs on the daemon's own machine. There is no leave to make: paths do."""
 
+import asyncio
 import os
 from pathlib import Path
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -16,15 +17,16 @@ class FileStore:
     """
 
     def __init__(self, root: Path) -> None:
-        self._root = root.absolute()
+        self._root = root
 
     async def download(self, subject: str, *, valid_for: float) -> Download:  # noqa: ARG002 - files stay
         """The file's URL. See :class:`~dcnios_daemon.core.ports.Store`."""
         path = _plain(subject)
-        inside = path.relative_to(self._root) if path.is_relative_to(self._root) else path
+        root = await asyncio.to_thread(self._root.absolute)
+        inside = path.relative_to(root) if path.is_relative_to(root) else path
         if inside.is_absolute():
-            raise StoreError(f"{subject!r} is not below {self._root}")
-        return Download(url=file_url(self._root / inside))
+            raise StoreError(f"{subject!r} is not below {root}")
+        return Download(url=file_url(root / inside))
 
     async def upload(self, target: str, *, valid_for: float) -> Upload:  # noqa: ARG002 - files stay
         """The folder's URL."""
@@ -33,7 +35,8 @@ class FileStore:
             raise StoreError(f"{target!r}: a directory takes file:folder/")
         if path.startswith("//"):
             path = "/" + path.lstrip("/")
-        return Upload(method="PUT", url=file_url(_plain(path).absolute()) + "/")
+        folder = await asyncio.to_thread(_plain(path).absolute)
+        return Upload(method="PUT", url=file_url(folder) + "/")
 
     async def aclose(self) -> None:
         """Nothing is held."""

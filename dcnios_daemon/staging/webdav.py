@@ -42,7 +42,7 @@ class DavStore:
     """Leave for the files behind one dCache door. Implements :class:`~dcnios_daemon.core.ports.Store`.
 
     Args:
-        door: The URL of the WebDAV door; paths are appended to it. None: nothing can be staged.
+        door: The URL of the WebDAV door; paths are appended to it.
         authorize: Gives the headers that log us in. May read secret files: it is called off the loop.
         tls: Gives the TLS set-up (authorities, our certificate); likewise.
         ca_file: The authorities among that, for those who get leave.
@@ -50,13 +50,13 @@ class DavStore:
 
     def __init__(
         self,
-        door: str | None,
+        door: str,
         *,
         authorize: Callable[[], Mapping[str, str]],
         tls: Callable[[], ssl.SSLContext] = _default_tls,
         ca_file: Path | None = None,
     ) -> None:
-        self._door = door.rstrip("/") if door else None
+        self._door = door.rstrip("/")
         self._authorize = authorize
         self._tls = tls
         self._ca_file = ca_file
@@ -64,7 +64,7 @@ class DavStore:
 
     async def download(self, subject: str, *, valid_for: float) -> Download:
         """A GET of the one file. See :class:`~dcnios_daemon.core.ports.Store`."""
-        url = self._url(subject)
+        url = self._door + _encoded(subject)
         macaroon = await self._macaroon(url, "DOWNLOAD", valid_for)
         return Download(url=url, headers=_bearer(macaroon), authorities=await self._authorities())
 
@@ -73,7 +73,7 @@ class DavStore:
         scheme, colon, path = target.partition(":")
         if scheme != "dav" or not colon or not path.startswith("/") or path.startswith("//"):
             raise StoreError(f"{target!r}: a dCache store takes dav:/path/")
-        url = self._url(path)
+        url = self._door + _encoded(path)
         macaroon = await self._macaroon(url, "UPLOAD,MANAGE,DELETE", valid_for)
         authorities = await self._authorities()
         return Upload(method="PUT", url=url + "/", headers=_bearer(macaroon), authorities=authorities)
@@ -82,11 +82,6 @@ class DavStore:
         """Release connections."""
         if self._session is not None:
             await self._session.close()
-
-    def _url(self, path: str) -> str:
-        if self._door is None:
-            raise StoreError(f"{path!r}: the source has no door: say where its WebDAV door is")
-        return self._door + _encoded(path)
 
     async def _authorities(self) -> str:
         return await asyncio.to_thread(read_authorities, self._ca_file)

@@ -449,7 +449,8 @@ async def test_show_takes_the_beginning_of_a_key(journal: AnyJournal) -> None:
         assert event == make_event(7)
         assert shown.key == key
     for nonsense in ("", "xyz", "00" * 20, key + "0"):
-        assert tuple(await journal.show(nonsense)) == (None, ())
+        event, deliveries = await journal.show(nonsense)
+        assert (event, list(deliveries)) == (None, [])
     crowded = next(digit for digit in "0123456789abcdef" if _starting(digit) > 1)
     with pytest.raises(JournalError, match=f"begin with {crowded}"):
         await journal.show(crowded)

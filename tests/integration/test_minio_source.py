@@ -230,7 +230,7 @@ async def _versions(site: Site) -> Counter[str]:
 
 
 async def test_versions_are_events_of_their_own_and_removals_are_told(site: Site) -> None:
-    site.rig.more = {"events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+    site.rig.more = {"reconcile": 0, "events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
     async with site.bench.running(), s3_client(site.server.access) as client:
         rule = {"Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
         target = {"Id": "all", "QueueArn": "arn:minio:sqs::DCNIOS:webhook"}
@@ -243,5 +243,5 @@ async def test_versions_are_events_of_their_own_and_removals_are_told(site: Site
         await client.delete_object(Bucket=site.rig.bucket, Key="versioned")
         site.rig.happened.append(f"{site.rig.bucket}/versioned")
         await site.bench.all_accepted()
-    assert [event.action for event in site.events] == [Action.CREATED, Action.CREATED, Action.REMOVED]
+    assert Counter(event.action for event in site.events) == {Action.CREATED: 2, Action.REMOVED: 1}
     assert len({event.attributes["version_id"] for event in site.events}) == 3

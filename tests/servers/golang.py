@@ -45,7 +45,9 @@ def containerd(cache: Cache) -> Path:
 def kustomize(cache: Cache) -> Path:
     """The program that puts Kubernetes objects together."""
     package = f"sigs.k8s.io/kustomize/kustomize/v5@v{versions.KUSTOMIZE}"
-    return cache.entry("kustomize", versions.KUSTOMIZE, lambda target: _install(target, package)) / "kustomize"
+    return (
+        cache.entry("kustomize", versions.KUSTOMIZE, lambda target: _install(target, package)) / "kustomize"
+    )
 
 
 def pause(cache: Cache) -> Path:

@@ -1,11 +1,17 @@
 """The configuration as an operator writes it, and what is said when it is wrong: every line, word for word."""
 # ruff: noqa: E501 - messages stand whole
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as how
+from hypothesis import strategies as st
 
 from dcnios_daemon.config import model
 from dcnios_daemon.config.load import load
@@ -153,7 +159,7 @@ sources:
   hook: {kind: hook, token: ""}
 routes:
   grayify:
-    from: [uplods, uploads]
+    from: [uploadz, uploads]
     rate: 20 per second
     run: {kind: box, imge: x, env: {A: "{{ event."}, stage_in: 5}
   second:
@@ -187,7 +193,7 @@ routes:
         "f.yaml:13: sources.text: must be a block of keys, not 'shop'",
         "f.yaml:14: sources.both: give secret_key or secret_key_file, not both",
         "f.yaml:15: sources.hook.token: a secret is a non-empty text",
-        "f.yaml:18: routes.grayify.from.0: 'uplods' is no source: did you mean 'uploads'?",
+        "f.yaml:18: routes.grayify.from.0: 'uploadz' is no source: did you mean 'uploads'?",
         "f.yaml:19: routes.grayify.rate: '20 per second' is no rate above zero: write 20/s, 90/m or 1000/h",
         "f.yaml:20: routes.grayify.run.env.A: no template: expected name or number",
         "f.yaml:20: routes.grayify.run.image: is missing",
@@ -341,3 +347,45 @@ def test_one_mistake_is_one_line_whatever_it_quotes() -> None:
     assert mistakes('limits: {rate: "a\\n\\tb"}') == [
         r"f.yaml:1: limits.rate: 'a\n\tb' is no rate above zero: write 20/s, 90/m or 1000/h"
     ]
+
+
+WORDS = """
+daemon http port host admin_token admin_token_file buffer path max_bytes limits rate sources routes a b shop hook box
+kind endpoint watch from match action attributes retry on exit_codes batch size run image env script stage_in stage_out
+to using pod command resources cpu
+"""
+KEYS = st.sampled_from(WORDS.split())
+LEAVES = (
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5)
+    | st.sampled_from(["shop", "hook", "box", "nothing", "5m", "20/s", "a", "{{", "created"])
+)  # fmt: skip
+TREES = st.recursive(
+    LEAVES,
+    lambda below: st.lists(below, max_size=3) | st.dictionaries(KEYS, below, max_size=6),
+    max_leaves=25,
+)
+BLOCKS = st.fixed_dictionaries(
+    {},
+    optional={
+        "daemon": TREES,
+        "limits": TREES,
+        "extra": TREES,
+        "sources": TREES | st.dictionaries(KEYS, TREES | st.dictionaries(KEYS, TREES)),
+        "routes": TREES | st.dictionaries(KEYS, TREES | st.dictionaries(KEYS, TREES)),
+    },
+)
+
+
+@given(BLOCKS, BLOCKS)
+@how(max_examples=200, suppress_health_check=[HealthCheck.too_slow])
+def test_whatever_is_written_is_settings_or_mistakes_with_their_places(tree: Any, other: Any) -> None:
+    Path("f.yaml").write_text(json.dumps(tree))
+    environ = {
+        f"DCNIOS_{block.upper()}": json.dumps(value) for block, value in other.items() if block != "extra"
+    }
+    said = ""
+    try:
+        load(Path("f.yaml"), environ=environ)
+    except ConfigError as error:
+        said = str(error)
+    assert all(re.match(r"f\.yaml:1: |DCNIOS_", line) for line in said.splitlines()), said

@@ -134,7 +134,7 @@ def test_times_are_numbers_or_iso(written: object, seconds: float) -> None:
         (b"\xff", "not JSON: 'utf-8' codec can't decode byte 0xff in position 0: invalid start byte"),
         (b"[]", "must be a JSON object"),
         ({"specversion": "1.0", "id": "1"}, "the CloudEvent has no source, type"),
-        ({"subjct": 1, "foo": 2}, "foo: an event has no such field\nsubjct: an event has no such field"),
+        ({"subjectt": 1, "foo": 2}, "foo: an event has no such field\nsubjectt: an event has no such field"),
         ({"data": 1, "data_base64": ""}, "data: give data or data_base64, not both"),
         ({"data_base64": "!"}, "data_base64: not base64: Only base64 data is allowed"),
         ({"data_base64": 5}, "data_base64: not base64: argument should be a bytes-like object or ASCII string, not 'int'"),

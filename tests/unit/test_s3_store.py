@@ -115,7 +115,8 @@ async def test_signing_is_cheap(kind: str) -> None:
 def _page(*entries: str, more: str = "") -> bytes:
     return (
         '<ListBucketResult xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><EncodingType>url</EncodingType>'
-         f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}{''.join(entries)}</ListBucketResult>"
+        f"<IsTruncated>{'true' if more else 'false'}</IsTruncated>{more}"
+        f"{''.join(entries)}</ListBucketResult>"
     ).encode()
 
 

@@ -1,7 +1,6 @@
 """Directories as stores, and copies in and out."""
 
 import asyncio
-import os
 from pathlib import Path
 
 import pytest
@@ -29,7 +28,7 @@ async def test_a_file_of_any_name_goes_through(tmp_path: Path) -> None:
     await asyncio.to_thread((work / "input/in").rename, work / "output" / ODD)
     assert await stage_out(plan, work) == 1
     target = tmp_path / f"out {ODD}"
-    assert {name: (target / name).read_bytes() for name in os.listdir(target)} == {ODD: b"1"}
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {ODD: b"1"}
 
 
 async def test_subjects_may_be_absolute_below_the_root_and_nowhere_else(tmp_path: Path) -> None:

@@ -26,4 +26,9 @@ def store(settings: DcacheSettings) -> Store:
     """Leave to read and write files, with the source's own login."""
     if settings.door is None:
         return NoDoor()
-    return DavStore(settings.door, authorize=lambda: login.headers(settings), tls=lambda: login.tls(settings))
+    return DavStore(
+        settings.door,
+        authorize=lambda: login.headers(settings),
+        tls=lambda: login.tls(settings),
+        ca_file=settings.ca_file,
+    )

@@ -17,8 +17,6 @@ from dcnios_daemon.sources.dcache.watches import Place
 _BATCH = 500
 _MOST = 10_000
 """Happenings kept at once. Beyond it the stream is read no further, and the server tells of its overflow."""
-_BATCH_PERIOD = 30.0
-"""Seconds between cursors that are stored without an event."""
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -69,7 +67,9 @@ class Check(msgspec.Struct, eq=False, kw_only=True):
 class Ledger:
     """The bookkeeping of one connection."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, position: Position, *, store_every: float = 30.0) -> None:
+        """Seconds between positions that are stored without an event: ``store_every``."""
+        self._store_every = store_every
         self.to_give = asyncio.Event()
         """Set when there may be something to give."""
         self.to_look = asyncio.Event()
@@ -177,7 +177,7 @@ class Ledger:
         self._limit()
         position = self._reached()
         news = (position.listed, position.id is None) != (self._stored.listed, self._stored.id is None)
-        late = position != self._stored and now - self._stored_at >= _BATCH_PERIOD
+        late = position != self._stored and now - self._stored_at >= self._store_every
         if not events and not news and not late:
             return None
         self._stored, self._stored_at = position, now

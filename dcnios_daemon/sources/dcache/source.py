@@ -123,7 +123,7 @@ class DcacheSource:
         await channel.subscribe("metronome", {"delay": self._timing.beat})
 
     def _assemble(self, channel: Channel, position: Position, stream: aiohttp.ClientResponse) -> Walker:
-        self._ledger = Ledger(position)
+        self._ledger = Ledger(position, store_every=self._timing.store)
         connection = Connection(
             source=self._name,
             settings=self._settings,

@@ -21,6 +21,9 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 60.0
     """From *closed* to giving up: the next listing, or the next *closed*, takes it up again."""
 
+    store: float = 30.0
+    """Between positions that are stored without an event."""
+
     @property
     def silence(self) -> float:
         """After which a stream is dead."""

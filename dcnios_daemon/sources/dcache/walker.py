@@ -53,6 +53,8 @@ class Walker:
         ]
         self._jobs: deque[Place | _Leave] = deque()
         self._armed: deque[Place] = deque()
+        self._is_at_one = False
+        """Whether a directory is being dealt with that is in neither queue."""
         self._queued: set[str] = set()
         """Paths in either queue."""
         self._replaced: set[str] = set()
@@ -70,7 +72,7 @@ class Walker:
     @property
     def is_idle(self) -> bool:
         """Whether all that should be watched is."""
-        return not self._jobs and not self._armed and self._owed is None
+        return not (self._jobs or self._armed or self._is_at_one or self._pass or self._owed)
 
     async def stepped(self) -> None:
         """Return when it has gone on a little."""
@@ -119,13 +121,19 @@ class Walker:
         """Walk for ever."""
         while True:
             self._wake.clear()
-            if self._jobs:
-                await self._do(self._jobs.popleft())
-            elif self._armed:
-                await self._list_first()
+            if self._jobs or self._armed:
+                self._is_at_one = True
+                await self._step()
+                self._is_at_one = False
             else:
                 await self._rest()
             self._stepped.set()
+
+    async def _step(self) -> None:
+        if self._jobs:
+            await self._do(self._jobs.popleft())
+        else:
+            await self._list_first()
 
     async def _rest(self) -> None:
         """Between walks."""

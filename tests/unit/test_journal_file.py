@@ -1,0 +1,323 @@
+# ruff: noqa: ASYNC240 - these tests move files about, and nothing else runs meanwhile
+"""The journal's file: who may have it, what is wrong with it, what happens when its disk fails."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from dcnios_daemon.buffer.fsck import fsck
+from dcnios_daemon.buffer.journal import SqliteJournal
+from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
+from dcnios_daemon.core.ports import Dead, State, Succeed
+from tests.clocks import ManualClock
+from tests.contract.journal_rig import admit, bad, good, make_event, make_journal, numbers
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state" / "journal.db"
+
+
+def made(path: Path, clock: ManualClock) -> SqliteJournal:
+    journal = make_journal("sqlite", path, clock)
+    assert isinstance(journal, SqliteJournal)
+    return journal
+
+
+@contextlib.asynccontextmanager
+async def opened(path: Path, clock: ManualClock, *, shared: bool = False) -> AsyncIterator[SqliteJournal]:
+    journal = made(path, clock)
+    await journal.open(shared=shared)
+    try:
+        yield journal
+    finally:
+        await journal.aclose()
+
+
+@pytest_asyncio.fixture
+async def journal(path: Path, clock: ManualClock) -> AsyncIterator[SqliteJournal]:
+    async with opened(path, clock) as journal:
+        yield journal
+
+
+def limit_pages(journal: SqliteJournal, pages: int) -> None:
+    """Let the file grow no further, as a full disk does. Run on the journal's own connection."""
+    assert journal._writer is not None
+    journal._writer._connection.execute(f"PRAGMA max_page_count = {pages}").fetchall()
+
+
+# --- who may have it ----------------------------------------------------------------------------------
+
+
+async def test_only_one_process_dispatches_from_it(
+    journal: SqliteJournal, path: Path, clock: ManualClock
+) -> None:
+    with pytest.raises(JournalError, match=rf"{path} is in use by process {os.getpid()}"):
+        await made(path, clock).open()
+    with pytest.raises(JournalError, match="is in use"):
+        await asyncio.to_thread(fsck, path)
+
+
+async def test_a_lock_left_by_a_dead_process_holds_nobody_up(path: Path, clock: ManualClock) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from dcnios_daemon.buffer.store import Lock\n"
+        "Path(sys.argv[1]).parent.mkdir(); Lock(Path(sys.argv[1])).take(); os.kill(os.getpid(), 9)"
+    )
+    await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code, str(path)], check=False)
+    assert path.with_name("journal.db.lock").exists()
+    async with opened(path, clock) as journal:
+        assert (await journal.append("uploads", admit(1), None)).accepted == 1
+
+
+async def test_others_look_and_mend_beside_the_daemon_and_the_daemon_notices(
+    journal: SqliteJournal, path: Path, clock: ManualClock
+) -> None:
+    await journal.append("uploads", admit(1, 2), None)
+    (claim,) = await journal.claim("train", 1)
+    await journal.finish([claim.delivery], bad(claim), Dead())
+    changed = asyncio.Event()
+    async with opened(path, clock, shared=True) as beside:
+        assert (await beside.stats()) == (await journal.stats())
+        assert len(await beside.deliveries()) == 2
+        assert (await beside.show(claim.event.key))[0] == claim.event
+        journal.on_change(changed.set)
+        assert await beside.replay([claim.delivery]) == 1
+        assert await beside.drop([claim.delivery + 1], "not wanted") == 1
+    async with asyncio.timeout(10):
+        await changed.wait()
+        while (await journal.stats()).deliveries != {"train": {"queued": 1, "dropped": 1}}:
+            changed.clear()
+            await changed.wait()
+    assert numbers(await journal.claim("train", 5)) == [1]
+
+
+async def test_beside_nothing_there_is_nothing_to_see(path: Path, clock: ManualClock) -> None:
+    with pytest.raises(JournalError, match=f"no journal at {path}"):
+        await made(path, clock).open(shared=True)
+    assert not path.exists()
+
+
+# --- what is wrong with it ----------------------------------------------------------------------------
+
+
+async def test_a_file_that_is_no_database_is_named_and_left_alone(path: Path, clock: ManualClock) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"dear diary, " * 1000)
+    with pytest.raises(JournalCorrupt, match=f"{path}.*not a database.*restore a backup"):
+        await made(path, clock).open()
+    assert path.read_bytes() == b"dear diary, " * 1000
+
+
+async def test_somebody_else_s_database_is_left_alone(path: Path, clock: ManualClock) -> None:
+    path.parent.mkdir()
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE diary (day)")
+    with pytest.raises(JournalCorrupt, match="no journal"):
+        await made(path, clock).open()
+
+
+async def test_a_newer_version_s_journal_is_left_alone(path: Path, clock: ManualClock) -> None:
+    async with opened(path, clock):
+        pass
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.execute("PRAGMA user_version = 2")
+    with pytest.raises(JournalCorrupt, match="schema version 2, this program knows 1"):
+        await made(path, clock).open()
+
+
+async def test_damage_met_while_running_is_told_and_shuts_the_gate(path: Path, clock: ManualClock) -> None:
+    async with opened(path, clock) as journal:
+        for number in range(40):
+            await journal.append("uploads", admit(number, data=os.urandom(3000)), None)
+    with path.open("r+b") as file:
+        for page in range(20, path.stat().st_size // 4096):
+            file.seek(page * 4096)
+            file.write(os.urandom(4096))
+    async with opened(path, clock) as journal:
+        with pytest.raises(JournalCorrupt, match="fsck --repair"):
+            await journal.claim("train", 40)
+        assert journal.gate.reason is not None
+        assert "malformed" in journal.gate.reason
+        with pytest.raises(JournalError):
+            await journal.append("uploads", admit(100), None)
+
+
+async def test_an_empty_file_becomes_a_journal(path: Path, clock: ManualClock) -> None:
+    path.parent.mkdir()
+    path.touch()
+    async with opened(path, clock) as journal:
+        assert (await journal.append("uploads", admit(1), None)).accepted == 1
+
+
+async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path, clock: ManualClock) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(JournalUnavailable, match="file"):
+        await made(tmp_path / "file" / "journal.db", clock).open()
+
+
+# --- when its disk fails ------------------------------------------------------------------------------
+
+
+async def test_a_full_disk_refuses_shuts_the_gate_and_is_tried_again(journal: SqliteJournal) -> None:
+    await journal.append("uploads", admit(1), "one")
+    limit_pages(journal, 40)
+    with pytest.raises(JournalUnavailable, match="full"):
+        await journal.append("uploads", admit(2, data=b"x" * 500_000), "two")
+    assert journal.gate.reason is not None
+    assert "full" in journal.gate.reason
+    with pytest.raises(JournalUnavailable, match="full"):
+        await journal.append("uploads", admit(3), "three")
+    assert await journal.cursor("uploads") == "one"
+    limit_pages(journal, 1 << 30)
+    async with asyncio.timeout(10):
+        await journal.gate.wait_open()
+    assert (await journal.append("uploads", admit(2), "two")).accepted == 1
+
+
+async def test_one_call_that_does_not_fit_harms_no_other(journal: SqliteJournal) -> None:
+    await journal.append("uploads", admit(1), None)
+    (claim,) = await journal.claim("train", 1)
+    limit_pages(journal, 40)
+    large, small, outcome = await asyncio.gather(
+        journal.append("uploads", admit(2, data=b"x" * 500_000), None),
+        journal.append("uploads", admit(3), None),
+        journal.finish([claim.delivery], good(claim), Succeed()),
+        return_exceptions=True,
+    )
+    assert isinstance(large, JournalUnavailable)
+    assert not isinstance(small, BaseException)
+    assert outcome == 1
+    assert (await journal.stats()).deliveries == {"train": {"queued": 1, "succeeded": 1}}
+
+
+async def test_another_process_that_writes_for_long_does_not_stop_the_daemon_for_good(
+    journal: SqliteJournal, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert journal._writer is not None
+    journal._writer._connection.execute("PRAGMA busy_timeout = 50").fetchall()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(JournalUnavailable, match="another process"):
+            await journal.append("uploads", admit(1), None)
+        other.execute("ROLLBACK")
+    async with asyncio.timeout(10):
+        await journal.gate.wait_open()
+    assert (await journal.append("uploads", admit(1), None)).accepted == 1
+
+
+async def test_a_file_taken_away_under_us_is_noticed(journal: SqliteJournal, path: Path) -> None:
+    path.rename(path.with_name("elsewhere.db"))
+    async with asyncio.timeout(10):
+        await journal.gate.wait_shut()
+    with pytest.raises(JournalUnavailable):
+        await journal.append("uploads", admit(1), None)
+    path.with_name("elsewhere.db").rename(path)
+    async with asyncio.timeout(10):
+        await journal.gate.wait_open()
+
+
+# --- fsck ---------------------------------------------------------------------------------------------
+
+
+async def _filled(path: Path, clock: ManualClock) -> None:
+    async with opened(path, clock) as journal:
+        await journal.append("uploads", admit(*range(20), routes=("a", "b")), None)
+        await journal.append("uploads", admit(20, routes=()), None)
+        claims = await journal.claim("a", 4)
+        await journal.finish([claims[0].delivery], good(claims[0]), Succeed())
+        await journal.finish([claims[1].delivery], bad(claims[1]), Dead())
+        await journal.drop([one.id for one in await journal.deliveries(route="b", limit=3)], "")
+
+
+async def test_a_sound_journal_has_no_findings(path: Path, clock: ManualClock) -> None:
+    await _filled(path, clock)
+    assert await asyncio.to_thread(fsck, path) == []
+
+
+@pytest.mark.parametrize(
+    ("damage", "finding"),
+    [
+        ("UPDATE counters SET n = n + 5 WHERE state = 0", "not"),
+        ("DELETE FROM counters", "not 0"),
+        ("UPDATE meta SET n = 3 WHERE name = 'events'", "there are"),
+        ("UPDATE meta SET n = 1 WHERE name = 'next'", "is taken"),
+        ("DELETE FROM keys", "could come twice"),
+        ("DELETE FROM deliveries WHERE id BETWEEN 5 AND 6", "has no delivery"),
+        ("DELETE FROM events WHERE id = 5", "has no event"),
+        ("UPDATE events SET open = 7 WHERE id = 9", "open deliveries"),
+        ("UPDATE events SET data = NULL WHERE id = 9", "body is lost"),
+    ],
+)
+async def test_what_is_damaged_is_found_and_mended(
+    path: Path, clock: ManualClock, damage: str, finding: str
+) -> None:
+    await _filled(path, clock)
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        other.executescript(damage)
+    assert any(finding in one.what for one in await asyncio.to_thread(fsck, path))
+    assert all(one.mended for one in await asyncio.to_thread(fsck, path, repair=True))
+    assert await asyncio.to_thread(fsck, path) == []
+    async with opened(path, clock) as journal:
+        assert (await journal.append("uploads", admit(*range(19, 30), routes=("a",)), None)).accepted >= 9
+        before = (await journal.stats()).in_flight("a")
+        claims = await journal.claim("a", 100)
+        assert (await journal.stats()).in_flight("a") == before + len(claims)
+    assert await asyncio.to_thread(fsck, path) == []
+
+
+async def test_an_event_whose_deliveries_are_lost_is_kept_where_people_see_it(
+    path: Path, clock: ManualClock
+) -> None:
+    await _filled(path, clock)
+    with contextlib.closing(sqlite3.connect(path)) as other, other:
+        other.execute("DELETE FROM deliveries WHERE event = 9")
+    assert all(one.mended for one in await asyncio.to_thread(fsck, path, repair=True))
+    async with opened(path, clock) as journal:
+        (shown,) = await journal.deliveries(state=State.DEAD, route="")
+        assert "lost" in shown.note
+        assert (await journal.show(shown.key))[0] == make_event(4)
+
+
+async def test_pages_that_cannot_be_trusted_are_told_and_not_written_to(
+    path: Path, clock: ManualClock
+) -> None:
+    await _filled(path, clock)
+    with path.open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(os.urandom(4096 * 2))
+    before = path.read_bytes()
+    with pytest.raises(JournalCorrupt, match=r"too damaged.*Restore a backup"):
+        await asyncio.to_thread(fsck, path, repair=True)
+    assert path.read_bytes() == before
+
+
+async def test_a_journal_copied_at_any_moment_is_whole(
+    path: Path, clock: ManualClock, tmp_path: Path
+) -> None:
+    """What a crash leaves: the file and its log, no checkpoint."""
+    async with opened(path, clock) as journal:
+        await journal.append("uploads", admit(1, 2, 3), "three")
+        (claim,) = await journal.claim("train", 1)
+        copy = tmp_path / "copy" / "journal.db"
+        copy.parent.mkdir()
+        for name in ("journal.db", "journal.db-wal"):
+            shutil.copy(path.with_name(name), copy.with_name(name))
+    async with opened(copy, clock) as journal:
+        assert [one.order for one in await journal.in_flight()] == [claim.order]
+        assert await journal.cursor("uploads") == "three"
+        assert numbers(await journal.claim("train", 5)) == [2, 3]
+    assert await asyncio.to_thread(fsck, copy) == []
