@@ -93,7 +93,13 @@ def _events(tx: Transaction, rows: Sequence[Ready]) -> Mapping[int, Accepted]:
 
 
 def _read(tx: Transaction, ids: Sequence[int], sources: Mapping[int, str], into: dict[int, Accepted]) -> None:
-    rows = unpack(list[tuple[int, int, float, str, Head, str]], tx.value("bodies", events=as_json(ids)))
-    for number, source, accepted, key, head, data in rows:
+    about, heads, keys, bodies = tx.run("bodies", events=as_json(ids)).fetchone()
+    for (number, source, accepted), head, key, data in zip(
+        unpack(list[tuple[int, int, float]], about),
+        unpack(list[Head], heads),
+        keys.split(","),
+        bodies.split(","),
+        strict=True,
+    ):
         event = event_of(head, key=key, source=sources[source], data=bytes.fromhex(data))
         into[number] = event, accepted

@@ -93,11 +93,14 @@ SELECT json_group_array(json_array(d.id, d.event, d.attempt, d.together, e.bytes
 FROM deliveries AS d INDEXED BY together CROSS JOIN events AS e ON e.id = d.event
 WHERE d.together = :together AND d.together IS NOT NULL AND d.state = 0;
 
--- The array is put together by hand: heads are JSON already and hex digits need no escaping.
+-- Four columns side by side, each gathered by itself: joining them row by row costs six times as much. Data
+-- goes as hex digits because group_concat of older versions ends a text at its first zero byte.
 -- name: bodies
-SELECT '[' || group_concat(
-    '[' || e.id || ',' || e.source || ',' || e.accepted || ',"' || lower(hex(e.key)) || '",' || e.head || ',"' || hex(e.data) || '"]'
-) || ']'
+SELECT
+    '[' || group_concat('[' || e.id || ',' || e.source || ',' || e.accepted || ']') || ']',
+    '[' || group_concat(e.head) || ']',
+    group_concat(lower(hex(e.key))),
+    group_concat(hex(e.data))
 FROM json_each(:events) AS j CROSS JOIN events AS e ON e.id = j.value;
 
 -- name: claim

@@ -433,6 +433,10 @@ class Desk(Protocol):
         """What the journal believes to be in flight now, to hold against what really exists."""
         ...
 
+    async def confirm(self, orders: Sequence[str]) -> None:
+        """These orders were claimed in an earlier life and do exist: *submitting* becomes *running*."""
+        ...
+
     async def retract(self, orders: Sequence[str], note: str) -> None:
         """These orders were claimed in an earlier life and provably never made: queue them again."""
         ...

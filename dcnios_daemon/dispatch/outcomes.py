@@ -63,6 +63,12 @@ class Outcomes:
         await until_written(partial(self._journal.release, order.deliveries, at=at, note=note))
         self._close(order)
 
+    async def confirm(self, names: Sequence[str]) -> None:
+        """The neighbour has these orders; the daemon ended before it could note that."""
+        orders = [order for order in map(self._book.get, names) if order is not None]
+        deliveries = [delivery for order in orders for delivery in order.deliveries]
+        await until_written(partial(self._journal.started, deliveries))
+
     async def retract(self, name: str, note: str) -> None:
         """As :meth:`give_back`, by name, at once; an order that is not open is ignored."""
         order = self._book.get(name)
@@ -92,6 +98,10 @@ class SinkDesk:
     async def in_flight(self) -> Sequence[InFlight]:
         """See ``core.ports.Desk``; only orders of this sink's routes."""
         return [item for item in await self._journal.in_flight() if self._is_ours(item.route)]
+
+    async def confirm(self, orders: Sequence[str]) -> None:
+        """See ``core.ports.Desk``."""
+        await self._outcomes.confirm(orders)
 
     async def retract(self, orders: Sequence[str], note: str) -> None:
         """See ``core.ports.Desk``."""

@@ -222,7 +222,7 @@ class _Call(msgspec.Struct, frozen=True):
     limits: aiohttp.ClientTimeout
 
     def stream(self) -> bytes | io.BytesIO | None:
-        """The body as aiohttp wants it: one of over 1 MiB in pieces, so that the loop has turns in between."""
+        """The body as aiohttp wants it: a large one in pieces, so that the loop has turns in between."""
         return io.BytesIO(self.body) if self.body and len(self.body) > PIECE else self.body
 
 

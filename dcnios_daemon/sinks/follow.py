@@ -114,6 +114,8 @@ class Follower:
 
         await self._jobs.list(visit)
         self._live = live
+        if first and doubtful & present:
+            await desk.confirm(sorted(doubtful & present))
         await self._settle([item for item in before if item.order not in present], desk, first=first)
         await self._ended.join()
         return len(before)

@@ -184,7 +184,8 @@ def test_the_base_turns_an_event_into_a_job_and_a_new_pod_knows_it(
         good = {item["subject"]: item["order"] for item in daemon.until_deliveries(2, "succeeded")}
         assert _output(access, namespace, good["good/1"]) == "small"
         assert _output(access, namespace, good["good/2"]) == long
-        _secret_goes_with_its_job(access, namespace, good["good/2"])
+        secret = access.call("GET", f"/api/v1/namespaces/{namespace}/secrets/{good['good/2']}")
+        assert [owner["name"] for owner in secret["metadata"]["ownerReferences"]] == [good["good/2"]]
         (dead,) = daemon.until_deliveries(1, "dead")
         assert dead["outcome"]["exit_code"] == 3
         assert dead["outcome"]["log_tail"].rstrip().endswith("10998\n10999")
@@ -200,11 +201,6 @@ def test_the_base_turns_an_event_into_a_job_and_a_new_pod_knows_it(
         assert set(_jobs(access, namespace)) == {*jobs, later["good/4"]}
     finally:
         access.call("DELETE", volume)
-
-
-def _secret_goes_with_its_job(access: ClusterAccess, namespace: str, job: str) -> None:
-    found = access.call("GET", f"/api/v1/namespaces/{namespace}/secrets/{job}")
-    assert [owner["name"] for owner in found["metadata"]["ownerReferences"]] == [job]
 
 
 @pytest.mark.slow
@@ -343,7 +339,7 @@ def test_a_namespace_with_the_strictest_standard_takes_it(kubernetes: ClusterAcc
         kubernetes.call("DELETE", f"/api/v1/namespaces/{name}")
 
 
-def test_the_base_names_no_namespace_and_no_secret_value(kubernetes: ClusterAccess) -> None:
+def test_the_base_names_no_namespace_and_brings_no_secret(kubernetes: ClusterAccess) -> None:
     things = render(DEPLOY / "kubernetes" / "base")
     assert not [thing for thing in things if "namespace" in thing["metadata"]]
     assert {thing["kind"] for thing in things} == {

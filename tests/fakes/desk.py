@@ -15,6 +15,7 @@ class FakeDesk:
         self.flying: list[InFlight] = list(in_flight)
         self.reports: list[Outcome] = []
         self.retracted: list[str] = []
+        self.confirmed: list[str] = []
         self._news = asyncio.Condition()
 
     async def report(self, outcome: Outcome) -> None:
@@ -27,6 +28,10 @@ class FakeDesk:
     async def in_flight(self) -> Sequence[InFlight]:
         """See Desk."""
         return list(self.flying)
+
+    async def confirm(self, orders: Sequence[str]) -> None:
+        """See Desk."""
+        self.confirmed += orders
 
     async def retract(self, orders: Sequence[str], note: str) -> None:
         """See Desk."""

@@ -18,6 +18,7 @@ from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.ports import Source
 from dcnios_daemon.sources import runner
 from dcnios_daemon.sources.kafka import membership
+from dcnios_daemon.sources.kafka import source as kafka_source
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.source import KafkaSource
 from dcnios_daemon.sources.status import SourceState
@@ -240,6 +241,25 @@ async def members(rig: RealKafkaRig) -> list[str]:
     async with admin_of(rig.bootstrap) as admin:
         (described,) = await admin.describe_consumer_groups([rig.topic])
     return [member[0] for member in described.groups[0][5]]
+
+
+async def test_brokers_that_go_before_there_are_partitions_are_missed(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The client library would wait for its partitions for ever, and say nothing."""
+    monkeypatch.setattr(membership, "_PATIENCE", 0.5)
+    server = Kafka(workspace)
+    await asyncio.to_thread(server.start)
+    rig = RealKafkaRig(server.bootstrap)
+    await rig.open()
+    source = rig.build()
+    await source.connect(None)
+    await asyncio.to_thread(server.kill)
+    monkeypatch.setattr(kafka_source, "_POLL", 0.5)
+    monkeypatch.setattr(kafka_source, "_PROBE_AFTER", 0.0)
+    with pytest.raises(Disconnected):
+        await source.read()
+    await source.aclose()
 
 
 async def test_latest_takes_what_comes_after_the_first_start_even_if_that_failed(rig: RealKafkaRig) -> None:

@@ -171,6 +171,18 @@ async def test_what_an_earlier_life_left_in_flight_counts() -> None:
             second.cancel()
 
 
+async def test_an_order_that_an_earlier_life_made_without_noting_it_is_running() -> None:
+    house = House()
+    async with house.running():
+        await house.give(1)
+        [claim] = await house.journal.claim("r", 1)
+        later = house.make()
+        await later.restore()
+        await later.desk("toy").confirm([claim.order])
+        [running] = await house.journal.deliveries(state=State.RUNNING)
+        assert running.order == claim.order
+
+
 @pytest.mark.parametrize(
     "answer",
     [SinkBusy("429", retry_after=0.01), SinkUnavailable("timeout"), StoreUnavailable("no link now")],

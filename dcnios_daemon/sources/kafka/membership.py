@@ -101,9 +101,18 @@ class Membership:
             raise Rejected(f"no topic {', '.join(missing)} at {self._where}, or no right to see it")
 
     async def fetch(self, *, wait: float, most: int) -> Sequence[Record]:
-        """Up to ``most`` records in the order of their offsets, after at most ``wait`` seconds."""
-        with self._failures_as_ours():
-            fetched = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
+        """Up to ``most`` records in the order of their offsets, after at most ``wait`` seconds; longer only
+        while the group gives us no partitions, and then the brokers are asked whether they are there."""
+        limit = asyncio.timeout(wait + _PATIENCE)
+        try:
+            with self._failures_as_ours():
+                async with limit:
+                    fetched = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
+        except Disconnected:
+            if not limit.expired():
+                raise
+            await self.check_topics()
+            return []
         return [record for records in fetched.values() for record in records]
 
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
