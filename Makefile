@@ -28,6 +28,8 @@ setup: $(VENV)/.dev ## Make the environment for development
 
 .PHONY: run
 run: $(VENV)/.run ## See it work: a file's way from inbox/ to outbox/, no service needed
+	@mkdir -p inbox && echo "Hello from $$(date)" > inbox/hello.txt
+	@echo "The page is at http://127.0.0.1:8080/. Copy a file into inbox/: its result appears in outbox/. Ctrl-C ends it."
 	@exec $(BIN)/dcnios run --config config/quickstart.yaml
 
 .PHONY: test

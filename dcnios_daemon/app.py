@@ -7,8 +7,9 @@ ready. The end is the way back, within the grace, but the port closes last: prob
 import asyncio
 import contextlib
 import functools
-from collections.abc import AsyncIterator, Mapping
-from typing import Any
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from typing import Any, Never
 
 import msgspec
 
@@ -17,6 +18,7 @@ from dcnios_daemon.buffer.journal import SqliteJournal
 from dcnios_daemon.config.model import DaemonSettings
 from dcnios_daemon.config.model import Route as RouteSettings
 from dcnios_daemon.core.clock import SystemClock
+from dcnios_daemon.core.errors import ConfigError, DcniosError
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.payload import build_payload
 from dcnios_daemon.core.ports import Gate, Journal, Order, Sink, Store
@@ -43,7 +45,6 @@ class Parts(msgspec.Struct, kw_only=True):
     journal: Journal
     gate: Gate
     sinks: Mapping[str, Sink]
-    routes: Mapping[str, Route]
     dispatcher: Dispatcher
     runners: Mapping[str, SourceRunner]
     health: Health
@@ -119,6 +120,17 @@ def build_route(name: str, route: RouteSettings, sink: Sink) -> Route:
     )
 
 
+def build_router(settings: DaemonSettings) -> Router:
+    """Which routes an event takes."""
+    return Router({name: route.rule() for name, route in settings.routes.items()})
+
+
+def build_limits(settings: DaemonSettings) -> Limits:
+    """The limits over all routes."""
+    overall = settings.limits
+    return Limits(rate=overall.rate, burst=overall.burst, in_flight=overall.in_flight)
+
+
 def build_runner(
     name: str, settings: DaemonSettings, *, journal: Journal, gate: Gate, router: Router
 ) -> SourceRunner:
@@ -137,20 +149,17 @@ def build(settings: DaemonSettings, stores: Mapping[str, Store]) -> Parts:
         ConfigError: A route's ``run`` cannot work.
     """
     opened = make_journal(settings)
-    router = Router({name: route.rule() for name, route in settings.routes.items()})
+    router = build_router(settings)
     made_sinks = build_sinks(settings, stores)
     routes = {
         name: build_route(name, route, made_sinks[route.run.kind]) for name, route in settings.routes.items()
     }
-    overall = settings.limits
-    limits = Limits(rate=overall.rate, burst=overall.burst, in_flight=overall.in_flight)
     return Parts(
         settings=settings,
         journal=opened,
         gate=opened.gate,
         sinks=made_sinks,
-        routes=routes,
-        dispatcher=Dispatcher(journal=opened, clock=_CLOCK, routes=routes, limits=limits),
+        dispatcher=Dispatcher(journal=opened, clock=_CLOCK, routes=routes, limits=build_limits(settings)),
         runners={
             name: build_runner(name, settings, journal=opened, gate=opened.gate, router=router)
             for name in settings.sources
@@ -211,8 +220,12 @@ def _web(parts: Parts) -> WebServer:
     return server
 
 
-async def run(settings: DaemonSettings) -> int:
+async def run(settings: DaemonSettings, *, reread: Callable[[], DaemonSettings]) -> int:
     """Run the daemon until it is asked to stop. Returns the process's exit code.
+
+    Args:
+        settings: What to run.
+        reread: Reads the configuration anew, on SIGHUP.
 
     Raises:
         DcniosError: It cannot start: the journal, the address or a route's ``run``.
@@ -225,24 +238,26 @@ async def run(settings: DaemonSettings) -> int:
             stack.push_async_callback(store.aclose)
         parts = await asyncio.to_thread(build, settings, stores)
         _watch_health(parts)
-        stack.enter_context(life.signals())
+        hangup = asyncio.Event()
+        stack.enter_context(life.signals(reload=hangup.set))
         await parts.journal.open()
         async with contextlib.AsyncExitStack() as opened:
             opened.push_async_callback(parts.journal.aclose)
             http = settings.daemon.http
             port = await stack.enter_async_context(_web(parts).listen(http.host, http.port))
             telemetry.Listening(url=f"http://{http.host}:{port}/").emit()
-            await _live(parts, life)
+            await _live(parts, life, _reload_on(hangup, reread, parts))
     return life.exit_code
 
 
-async def _live(parts: Parts, life: lifecycle.Life) -> None:
+async def _live(parts: Parts, life: lifecycle.Life, reloading: Coroutine[Any, Any, Never]) -> None:
     await parts.dispatcher.restore()
     async with life.phase("sinks") as start:
         for name, sink in parts.sinks.items():
             desk = parts.dispatcher.desk(name)
             start(f"sink {name}", sink.serve(desk, functools.partial(_sink_ready, parts, name)))
         start("watchdog", lifecycle.watchdog())
+        start("reload", reloading)
         async with life.phase("dispatch") as start_dispatch:
             start_dispatch("dispatcher", parts.dispatcher.run())
             async with life.phase("sources") as start_source:
@@ -270,6 +285,44 @@ async def _drain(parts: Parts, life: lifecycle.Life) -> None:
 def _sink_ready(parts: Parts, name: str) -> None:
     parts.waiting_sinks.discard(name)
     parts.dispatcher.sink_is_ready(name)
+
+
+async def _reload_on(hangup: asyncio.Event, reread: Callable[[], DaemonSettings], parts: Parts) -> Never:
+    """At each SIGHUP take the routes and limits of the configuration as it is then; a wrong one changes
+    nothing and says so.
+    """
+    while True:
+        await hangup.wait()
+        hangup.clear()
+        lifecycle.notify(f"RELOADING=1\nMONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        try:
+            new = await asyncio.to_thread(reread)
+            routes = await asyncio.to_thread(_compile_again, parts, new)
+        except DcniosError as error:
+            telemetry.ReloadRefused(error=str(error)).emit()
+        else:
+            parts.dispatcher.change(routes, build_limits(new))
+            for runner in parts.runners.values():
+                runner.router = build_router(new)
+            parts.settings = new
+            telemetry.Reloaded(routes=len(routes)).emit()
+        lifecycle.notify("READY=1")
+
+
+def _compile_again(parts: Parts, new: DaemonSettings) -> dict[str, Route]:
+    """The new configuration's routes.
+
+    Raises:
+        ConfigError: Something else than routes and limits is new, too.
+    """
+    old = parts.settings
+    blocks = ("daemon", "buffer", "kubernetes", "sources")
+    fixed = [block for block in blocks if getattr(old, block) != getattr(new, block)]
+    kinds = {route.run.kind for route in new.routes.values()} - set(parts.sinks)
+    fixed += [f"routes with run.kind {kind}" for kind in sorted(kinds)]
+    if fixed:
+        raise ConfigError(f"only routes and limits change without a restart, not {', '.join(fixed)}")
+    return {name: build_route(name, route, parts.sinks[route.run.kind]) for name, route in new.routes.items()}
 
 
 async def render(settings: DaemonSettings, route: str, event: Event) -> Any:  # noqa: ANN401 - a sink's own object

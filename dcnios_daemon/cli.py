@@ -106,7 +106,7 @@ def run(ctx: click.Context, file: Path | None) -> None:
     settings = _load(file, files=True)
     from dcnios_daemon import app
 
-    ctx.exit(asyncio.run(app.run(settings)))
+    ctx.exit(asyncio.run(app.run(settings, reread=lambda: _load(file, files=True))))
 
 
 @main.command()

@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,16 @@ def free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+async def eventually(holds: Callable[[], Awaitable[bool]], what: str, *, within: float = 30) -> None:
+    """Ask until it holds. A process beside us has no event to wait for."""
+    try:
+        async with asyncio.timeout(within):
+            while not await holds():  # noqa: ASYNC110 - see above
+                await asyncio.sleep(0.05)
+    except TimeoutError as error:
+        raise AssertionError(f"not within {within:g} s: {what}") from error
 
 
 class DaemonProcess:
@@ -71,6 +81,11 @@ class DaemonProcess:
     async def stop(self) -> int:
         """SIGTERM, and wait. Returns the exit code."""
         return await self._end(signal.SIGTERM)
+
+    async def wait(self) -> int:
+        """Until it ends by itself. Returns the exit code."""
+        assert self._process is not None
+        return await asyncio.to_thread(self._process.wait, 60)
 
     async def _end(self, number: signal.Signals) -> int:
         process = self._process

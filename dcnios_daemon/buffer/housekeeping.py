@@ -32,11 +32,10 @@ def forget(tx: Transaction, dedupe_for: float) -> None:
     """Delete keys whose events were settled ``dedupe_for`` seconds ago, one portion."""
     if not expiry_is_due(tx.books.next_expiry, dedupe_for=dedupe_for, steady=tx.steady):
         return
-    rows = tx.run("expired", before=tx.steady + TOLERANCE - dedupe_for, most=_FORGOTTEN).fetchall()
     forgotten: list[bytes] = []
     upto = 0
-    for number, packed in rows:
-        if len(forgotten) >= _FORGOTTEN:
+    for number, settled, packed in tx.run("longest_remembered"):
+        if len(forgotten) >= _FORGOTTEN or settled + dedupe_for > tx.steady + TOLERANCE:
             break
         forgotten.extend(split_keys(packed))
         upto = number

@@ -143,8 +143,8 @@ INSERT INTO remembered (settled, keys) VALUES (:settled, :keys);
 
 -- == housekeeping ==
 
--- name: expired
-SELECT id, keys FROM remembered WHERE settled <= :before ORDER BY id LIMIT :most;
+-- name: longest_remembered
+SELECT id, settled, keys FROM remembered ORDER BY id;
 
 -- name: forget_rows
 DELETE FROM remembered WHERE id <= :upto;

@@ -39,19 +39,17 @@ class Dispatcher:
     ) -> None:
         self._journal = journal
         self._clock = clock
-        self._routes = dict(routes)
-        self._book = OrderBook(routes, limits, clock)
+        self._routes: dict[str, Route] = {}
+        self._retired: set[str] = set()
+        self._book = OrderBook({}, limits, clock)
         self._outcomes = Outcomes(
             journal=journal, book=self._book, routes=self._routes, clock=clock, wake=self._awake
         )
-        self._turns = Turns({name: route.weight for name, route in routes.items()})
-        self._batches = {
-            name: BatchClock(route.batch_size, route.batch_wait, clock) for name, route in routes.items()
-        }
-        sinks = {route.sink for route in routes.values()}
-        self._cooldowns = {sink: Cooldown(clock) for sink in sinks}
-        self._waiting_sinks = set(sinks)
-        self._parked: dict[str, list[OpenOrder]] = {sink: [] for sink in sinks}
+        self._turns = Turns({})
+        self._batches: dict[str, BatchClock] = {}
+        self._cooldowns: dict[str, Cooldown] = {}
+        self._waiting_sinks: set[str] = set()
+        self._parked: dict[str, list[OpenOrder]] = {}
         self._dry: set[str] = set()
         self._changes = 0
         self._wake = asyncio.Event()
@@ -60,9 +58,26 @@ class Dispatcher:
         self._submission = Submission(self._routes)
         self._busy = 0
         self._draining = False
+        self.change(routes, limits)
         journal.on_change(self._changed)
 
     # --- the face to app --------------------------------------------------------------------------
+
+    def change(self, routes: Mapping[str, Route], limits: Limits) -> None:
+        """Take these routes and limits. Routes that are gone claim no more, but what is in flight ends as
+        they say; a kind of sink that is new waits for :meth:`sink_is_ready`.
+        """
+        self._retired = set(self._routes) - set(routes)
+        self._routes.update(routes)
+        self._book.change(routes, limits)
+        self._turns.change({name: route.weight for name, route in routes.items()})
+        for name, route in routes.items():
+            self._batches[name] = BatchClock(route.batch_size, route.batch_wait, self._clock)
+            if route.sink not in self._cooldowns:
+                self._cooldowns[route.sink] = Cooldown(self._clock)
+                self._parked[route.sink] = []
+                self._waiting_sinks.add(route.sink)
+        self._changed()
 
     async def restore(self) -> None:
         """Take in what an earlier life left in flight, before any sink is served.
@@ -154,7 +169,7 @@ class Dispatcher:
         return True
 
     def _has_work(self, route: str, stats: Stats) -> int:
-        if route in self._dry or self._routes[route].sink in self._waiting_sinks:
+        if route in self._dry or route in self._retired or self._routes[route].sink in self._waiting_sinks:
             return 0
         return stats.deliveries.get(route, {}).get("queued", 0)
 

@@ -18,6 +18,12 @@ class Turns:
     def _mark(self, route: str) -> float:
         return max(self._marks[route], self._present)
 
+    def change(self, weights: Mapping[str, float]) -> None:
+        """Take new weights; routes that are new start at the present."""
+        self._weights.update(weights)
+        for route in weights:
+            self._marks.setdefault(route, self._present)
+
     def next(self, candidates: Iterable[str]) -> str | None:
         """The candidate whose turn it is; None when there is none."""
         return min(candidates, key=self._mark, default=None)

@@ -69,7 +69,7 @@ class JobPlan:
             await take_back(self._session, order.name)
             raise
         if job is not None:
-            await adopt(self._session, job)
+            await adopt(self._session, decode(_OBJECT, job).metadata)
 
     async def _make(self, order: Order) -> Made:
         if not self._staged:
@@ -85,19 +85,20 @@ class JobPlan:
         )
         return self._template.make(order, plan=plan.encode())
 
-    async def _create(self, what: str, wanted: Json) -> Meta | None:
-        """Create it, once. None: it had been created, and is gone again."""
-        name, key = wanted["metadata"]["name"], wanted["metadata"]["labels"][KEY]
+    async def _create(self, what: str, wanted: Json) -> bytes | None:
+        """Create it, once, and return what is there. None: it had been created, and is gone again."""
         try:
-            raw = await self._session.request("POST", what, body=msgspec.json.encode(wanted))
-            return decode(_OBJECT, raw).metadata
+            return await self._session.request("POST", what, body=msgspec.json.encode(wanted))
         except Taken:
-            try:
-                raw = await self._session.request("GET", f"{what}/{name}")
-            except Missing:
-                return None
-        there = decode(_OBJECT, raw).metadata
-        if there.labels.get(KEY) != key:
+            return await self._ours(what, wanted["metadata"]["name"], wanted["metadata"]["labels"][KEY])
+
+    async def _ours(self, what: str, name: str, key: str) -> bytes | None:
+        """What bears the name, if it bears our key too. None: it is gone."""
+        try:
+            there = await self._session.request("GET", f"{what}/{name}")
+        except Missing:
+            return None
+        if decode(_OBJECT, there).metadata.labels.get(KEY) != key:
             raise OrderRefused(f"{what}/{name} is taken by something that is not ours")
         return there
 

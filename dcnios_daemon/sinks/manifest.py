@@ -133,6 +133,7 @@ class Template:
         self._place = find(job["spec"]["template"]["spec"])
         _check_names(run, self._place.container(job["spec"]["template"]["spec"]), where=where)
         self._env = {name: compile_text(text, where=f"{where}.env.{name}") for name, text in run.env.items()}
+        self._is_templated = manifest is not None or bool(run.env)
         self._secrets = [_from_secret(name, address) for name, address in run.secrets.items()]
 
     def make(self, order: Order, *, plan: bytes | None = None) -> Made:
@@ -146,7 +147,7 @@ class Template:
             OrderRefused: It can never be run so: the payload is too large, a template lacks its field.
         """
         name = order.name
-        seen = context(order.events[0], route=order.route, attempt=order.attempt)
+        seen = _context(order) if self._is_templated else {}
         job = self._job(seen)
         labels = {**self._labels, KEY: order.key}
         annotations = {**self._run.annotations, ATTEMPT: str(order.attempt)}
@@ -185,6 +186,11 @@ class Template:
         filled = self._place.replace(pod, {**container, "env": [*variables, *container.get("env", ())]})
         filled["volumes"] = [{"name": EVENT_VOLUME, **carrier.volume}, *pod["volumes"]]
         return filled
+
+
+def _context(order: Order) -> Context:
+    """What templates see: of several events, the first."""
+    return context(order.events[0], route=order.route, attempt=order.attempt)
 
 
 def _meta(part: Json, labels: Json, annotations: Json) -> Json:

@@ -77,6 +77,21 @@ class StopAsked(Signal):
     why: str
 
 
+class Reloaded(Signal):
+    """Routes and limits are those of the configuration as it is now."""
+
+    name = "daemon.reloaded"
+    routes: int
+
+
+class ReloadRefused(Signal):
+    """The configuration cannot be taken as it is now; the old one holds."""
+
+    name = "daemon.reload_refused"
+    level = "error"
+    error: str
+
+
 class TaskFailed(Signal):
     """Something that must never end ended: the daemon ends too and its supervisor restarts it."""
 

@@ -65,7 +65,8 @@ def api(tmp_path: Path) -> Api:
 async def server(api: Api) -> AsyncIterator[TestServer]:
     application = web.Application()
     application.router.add_route("*", "/{rest:.*}", api.handle)
-    async with TestServer(application) as made:
+    made = TestServer(application)
+    async with made:
         yield made
 
 

@@ -86,8 +86,11 @@ class Site:
         where = f"{group}/namespaces/{self.namespace}/{path}"
         return await asyncio.to_thread(self.access.call, method, where, body)
 
+    async def names(self, what: str) -> list[str]:
+        return [item["metadata"]["name"] for item in (await self.call("GET", what))["items"]]
+
     async def count(self, what: str) -> int:
-        return len((await self.call("GET", what))["items"])
+        return len(await self.names(what))
 
 
 @pytest_asyncio.fixture
@@ -266,6 +269,23 @@ async def test_success(node: Site) -> None:
     assert found.started
     assert found.ended
     assert found.pod
+
+
+async def test_a_finished_job_goes_with_its_secret_and_is_told_once(node: Site) -> None:
+    plan, order = node.plan(script="true"), make_order(payload=b"\xff")
+    async with node.served():
+        await plan.submit(order)
+        await node.desk.outcome(order.name, seconds=60)
+        await node.call("PATCH", f"jobs/{order.name}", {"spec": {"ttlSecondsAfterFinished": 0}})
+
+        async def gone() -> bool:
+            return not await node.count("jobs") and order.name not in await node.names("secrets")
+
+        await until(gone)
+        later = make_order("later")
+        await plan.submit(later)
+        await node.desk.outcome(later.name, seconds=60)
+    assert len(node.desk.of(order.name)) == 1
 
 
 async def test_a_failed_script_keeps_its_exit_code_and_nothing_is_staged_out(node: Site) -> None:

@@ -121,6 +121,7 @@ async def rig(kafka: KafkaAccess) -> RealKafkaRig:
     return made
 
 
+@pytest.mark.slow
 async def test_every_record_once_over_stops_of_the_daemon_and_of_the_broker(workspace: Workspace) -> None:
     dice = random.Random(1)
     server = Kafka(workspace)

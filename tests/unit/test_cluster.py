@@ -172,7 +172,9 @@ async def test_a_plugin_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pyte
 
 async def test_certificates_become_one_tls_context_until_they_change(tmp_path: Path, pki: Pki) -> None:
     user = {"client-certificate": str(pki.certificate), "client-key": str(pki.key)}
-    path = kubeconfig(tmp_path, user, server="https://127.0.0.1:1", **{"certificate-authority": str(pki.ca)})
+    path = kubeconfig(
+        tmp_path, user, server="https://127.0.0.1:1", **dict[str, Any]({"certificate-authority": str(pki.ca)})
+    )
     login = Login(KubernetesSettings(kubeconfig=path))
     first = await login.access(afresh=True)
     assert first.tls is not None
@@ -184,7 +186,7 @@ async def test_certificates_become_one_tls_context_until_they_change(tmp_path: P
 
 
 async def test_inline_certificate_and_server_name(tmp_path: Path, pki: Pki) -> None:
-    inline = {
+    inline: dict[str, Any] = {
         "server": "https://127.0.0.1:1",
         "certificate-authority-data": base64.b64encode(pki.ca.read_bytes()).decode(),
         "tls-server-name": "kubernetes.default",

@@ -15,9 +15,9 @@ import pytest_asyncio
 from dcnios_daemon.buffer import claims
 from dcnios_daemon.buffer.journal import SqliteJournal
 from dcnios_daemon.buffer.transaction import Transaction
-from dcnios_daemon.core.ports import Admission, State, Succeed
+from dcnios_daemon.core.ports import Admission, State
 from tests.clocks import ManualClock
-from tests.contract.journal_rig import admit, good, make_event, make_journal, numbers
+from tests.contract.journal_rig import admit, make_event, make_journal, numbers
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ async def test_a_body_that_fails_harms_no_other_call(journal: SqliteJournal) -> 
 
 
 async def test_a_busy_event_loop_does_not_starve_the_thread(journal: SqliteJournal) -> None:
-    """A loop that lets go of the interpreter at each turn and takes it right back can keep it from the thread."""
+    """A loop that lets go of the interpreter and takes it right back can keep it from the thread."""
     stop = False
 
     async def busy() -> None:

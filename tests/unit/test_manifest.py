@@ -28,7 +28,8 @@ def job(*, payload: bytes = b"{}", plan: bytes | None = None, **keys: Any) -> Js
 
 
 def pod(made: Json) -> Json:
-    return made["spec"]["template"]["spec"]
+    spec: Json = made["spec"]["template"]["spec"]
+    return spec
 
 
 def the_run(made: Json) -> Json:

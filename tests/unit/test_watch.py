@@ -306,7 +306,8 @@ async def test_a_listing_is_taken_in_pages_that_fit_what_is_in_them() -> None:
         "items": [{**item("a"), "x": "y" * 400_000}],
     }
     last = {"metadata": {"resourceVersion": "5"}, "items": [item("b")]}
-    script, names = Script([fat, last], [[{"type": "ADDED", "object": item("c", 9)}]]), []
+    script = Script([fat, last], [[{"type": "ADDED", "object": item("c", 9)}]])
+    names: list[str] = []
 
     async def visit(jobs: list[Job]) -> None:
         names.extend(job.metadata.name for job in jobs)

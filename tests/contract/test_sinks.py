@@ -1,0 +1,136 @@
+"""What the dispatcher relies on in every kind of sink. A new kind is one rig here."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dcnios_daemon.core.clock import SystemClock
+from dcnios_daemon.core.ports import Order, Plan, Sink, State
+from dcnios_daemon.sinks.job import JobSink
+from dcnios_daemon.sinks.registry import KINDS
+from dcnios_daemon.sinks.spec import SinkContext
+from tests.fakes.cluster import FakeCluster
+from tests.fakes.desk import FakeDesk, flying, make_order
+
+ROUTE = "gray"
+
+
+class Rig:
+    """A kind of sink, a ``run`` block for it, and what its neighbour does with orders."""
+
+    run: dict[str, Any] = {}  # noqa: RUF012 - set by subclasses
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        self.kind = kind
+        self.context = SinkContext(instance="here", state=folder, stores={}, clock=SystemClock())
+
+    def sink(self) -> Sink:
+        return KINDS[self.kind].build(self.context)
+
+    def plan(self, sink: Sink) -> Plan:
+        return sink.plan(ROUTE, KINDS[self.kind].settings(**self.run))
+
+    async def end(self, order: Order) -> None:
+        """Let the neighbour end it well."""
+
+
+class DryRunRig(Rig):
+    run = {"image": "img"}  # noqa: RUF012
+
+
+class ProcessRig(Rig):
+    run = {"script": "true"}  # noqa: RUF012
+
+
+class JobRig(Rig):
+    run = {"image": "img"}  # noqa: RUF012
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        super().__init__(kind, folder)
+        self.cluster = FakeCluster()
+
+    def sink(self) -> Sink:
+        return JobSink(self.context, session=self.cluster)
+
+    async def end(self, order: Order) -> None:
+        await self.cluster.end(order.name)
+
+
+RIGS = {"dry-run": DryRunRig, "process": ProcessRig, "job": JobRig}
+
+
+@pytest.fixture(params=RIGS)
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
+    return RIGS[request.param](request.param, tmp_path)
+
+
+@asynccontextmanager
+async def served(sink: Sink, desk: FakeDesk) -> AsyncIterator[None]:
+    ready = asyncio.Event()
+    async with asyncio.timeout(30), asyncio.TaskGroup() as group:
+        task = group.create_task(sink.serve(desk, ready.set))
+        await ready.wait()
+        yield
+        task.cancel()
+    await sink.aclose()
+
+
+def test_every_kind_of_sink_is_in_this_suite() -> None:
+    assert set(KINDS) == set(RIGS), "add a rig"
+
+
+async def test_an_order_that_ends_well_is_reported(rig: Rig) -> None:
+    sink, desk, order = rig.sink(), FakeDesk(), make_order()
+    plan = await asyncio.to_thread(rig.plan, sink)
+    async with served(sink, desk):
+        await plan.submit(order)
+        await rig.end(order)
+        found = await desk.outcome(order.name)
+    assert found.succeeded
+    assert {outcome.failure for outcome in desk.reports} == {None}
+
+
+async def test_an_order_submitted_twice_runs_once(rig: Rig) -> None:
+    sink, desk, order = rig.sink(), FakeDesk(), make_order()
+    plan = await asyncio.to_thread(rig.plan, sink)
+    async with served(sink, desk):
+        await plan.submit(order)
+        await plan.submit(order)
+        await rig.end(order)
+        assert (await desk.outcome(order.name)).succeeded
+
+
+async def test_what_would_be_submitted_can_be_printed(rig: Rig) -> None:
+    sink = rig.sink()
+    plan = await asyncio.to_thread(rig.plan, sink)
+    order = make_order(payload=b"\xff\x00")
+    assert order.name in json.dumps(await plan.render(order))
+    await sink.aclose()
+
+
+async def test_what_was_claimed_in_an_earlier_life_and_never_made_is_given_back(rig: Rig) -> None:
+    sink, order = rig.sink(), make_order()
+    desk = FakeDesk(flying(order, State.SUBMITTING, claimed=SystemClock().now() - 1))
+    await asyncio.to_thread(rig.plan, sink)
+    async with served(sink, desk):
+        assert desk.retracted == [order.name]
+        assert desk.reports == []
+
+
+async def test_what_was_running_in_an_earlier_life_is_accounted_for(rig: Rig) -> None:
+    """There is nothing of it any more: its slot must not stay taken for ever."""
+    sink, order = rig.sink(), make_order()
+    desk = FakeDesk(flying(order, claimed=SystemClock().now() - 1))
+    await asyncio.to_thread(rig.plan, sink)
+    async with served(sink, desk):
+        assert desk.retracted == []
+        assert [outcome.order for outcome in desk.reports] == [order.name]
+
+
+async def test_a_sink_that_was_never_served_closes(rig: Rig) -> None:
+    await rig.sink().aclose()
