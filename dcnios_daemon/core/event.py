@@ -50,10 +50,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Event {self.key[:8]} {self.source} {self.action} {self.subject!r} {len(self.data)} B>"
 
 
-def cloudevent(event: Event) -> dict[str, Any]:
+def cloudevent(event: Event, *, with_data: bool = True) -> dict[str, Any]:
     """The event as a CloudEvent 1.0 in structured JSON form (a dictionary ready to be encoded).
 
     JSON data goes into ``data`` as it is, all else base64 into ``data_base64``, as the specification says.
+    Without its data, ``data`` holds the size and attributes, by which it can be found at its source.
     """
     envelope: dict[str, Any] = {
         "specversion": "1.0",
@@ -63,6 +64,8 @@ def cloudevent(event: Event) -> dict[str, Any]:
         "subject": event.subject,
         "time": iso(event.time),
     }
+    if not with_data:
+        return envelope | {"data": {"size": event.size, **event.attributes}}
     if event.content_type.split(";")[0].strip().endswith("json"):
         try:
             return envelope | {"datacontenttype": event.content_type, "data": json.loads(event.data)}

@@ -7,12 +7,14 @@ import msgspec
 
 from dcnios_daemon.core.ports import Source, Store
 from dcnios_daemon.core.settings import Secret, Settings
-from dcnios_daemon.sources import cloudevents, directory, minio
+from dcnios_daemon.sources import cloudevents, directory
 from dcnios_daemon.sources.dcache import door
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.source import DcacheSource
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.source import KafkaSource
+from dcnios_daemon.sources.minio.settings import MinioSettings
+from dcnios_daemon.sources.minio.source import MinioSource
 from dcnios_daemon.staging.files import FileStore
 from dcnios_daemon.staging.s3 import S3Store
 
@@ -47,8 +49,8 @@ KINDS: dict[str, SourceKind] = {
     ),
     "kafka": SourceKind(settings=KafkaSettings, build=KafkaSource),
     "minio": SourceKind(
-        settings=minio.MinioSettings,
-        build=minio.build,
+        settings=MinioSettings,
+        build=MinioSource,
         store=S3Store,
         receives=True,
         token=lambda settings: settings.webhook_token,

@@ -35,7 +35,9 @@ PAGE = 1000
 _TRIES = 4
 _REREAD = 10.0
 _NO_ANSWER = 300
-_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10, sock_connect=10, sock_read=60)
+_CONNECT = 10.0
+_SILENCE = 60.0
+_CONNECTIONS = 100
 
 
 class S3Settings(Settings):
@@ -163,10 +165,16 @@ def _tls(settings: S3Settings) -> ssl.SSLContext | bool:
 
 
 class S3Client:
-    """Reads from an S3 store."""
+    """Reads from an S3 store.
 
-    def __init__(self, settings: S3Settings) -> None:
+    Args:
+        settings: Which, and as whom.
+        connections: How many at once, at most; 0: as many as are asked for.
+    """
+
+    def __init__(self, settings: S3Settings, *, connections: int = _CONNECTIONS) -> None:
         self._settings = settings
+        self._connections = connections
         self._signer = _Signer(settings)
         self._session: aiohttp.ClientSession | None = None
 
@@ -208,9 +216,10 @@ class S3Client:
 
     @contextlib.asynccontextmanager
     async def get(
-        self, bucket: str, query: Sequence[tuple[str, str]]
+        self, bucket: str, query: Sequence[tuple[str, str]], *, silence: float = _SILENCE
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A signed GET of the bucket; the body is the caller's to read, as slowly as it comes.
+        """A signed GET of the bucket; the body is the caller's to read, as slowly as it comes, but for a
+        ``silence`` of so many seconds.
 
         Raises:
             StoreUnavailable, StoreError: As :meth:`pages`, also while the body is read.
@@ -219,8 +228,9 @@ class S3Client:
         url = f"{where}?{urlencode(query, quote_via=quote, safe='')}"
         headers = await self._signer.headers(url)
         session = await self._open()
+        limits = aiohttp.ClientTimeout(total=None, connect=_CONNECT, sock_connect=_CONNECT, sock_read=silence)
         try:
-            async with session.get(yarl.URL(url, encoded=True), headers=headers) as response:
+            async with session.get(yarl.URL(url, encoded=True), headers=headers, timeout=limits) as response:
                 if response.status >= _NO_ANSWER:
                     raise refusal(where, response.status, await response.read())
                 yield response
@@ -234,7 +244,7 @@ class S3Client:
             except (OSError, ssl.SSLError) as error:
                 raise StoreError(f"ca_file {self._settings.ca_file}: {error}") from error
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls), timeout=_TIMEOUT, trust_env=True
+                connector=aiohttp.TCPConnector(ssl=tls, limit=self._connections), trust_env=True
             )
         return self._session
 

@@ -168,6 +168,17 @@ class SourceCloseFailed(Signal):
     error: str
 
 
+class StreamLost(Signal):
+    """A stream that tells a source of events broke. It is opened again, and what it missed is listed."""
+
+    name = "source.stream_lost"
+    level = "warning"
+    source: str
+    what: str
+    error: str
+    again_in: float
+
+
 class WatchRefused(Signal):
     """A directory or file below a watched one may not be seen: nothing comes from there."""
 

@@ -14,7 +14,8 @@ from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Inbound, Source
 from dcnios_daemon.sources.cloudevents import CloudEventsSource
 from dcnios_daemon.sources.directory import DirectorySettings, DirectorySource
-from dcnios_daemon.sources.minio import MinioSettings, MinioSource
+from dcnios_daemon.sources.minio.settings import MinioSettings
+from dcnios_daemon.sources.minio.source import MinioSource
 from dcnios_daemon.staging.s3_answers import S3Object
 from tests.contract.dcache_rig import DcacheRig
 from tests.contract.kafka_rig import KafkaRig

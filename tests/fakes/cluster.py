@@ -54,14 +54,14 @@ class FakeCluster(ClusterSession):
             }
             await self.change("jobs", name, status=status)
 
-    async def pod(self, job: str, *containers: Json, **status: Any) -> None:
+    async def pod(self, job: str, *containers: Json, name: str = "pod", **status: Any) -> None:
         """A pod of the Job is at its end."""
         labels = {**self.objects["jobs"][job]["metadata"]["labels"], "batch.kubernetes.io/job-name": job}
         statuses = {"containerStatuses": list(containers)} if containers else {}
         await self.change(
             "pods",
-            f"{job}-pod",
-            metadata={"name": f"{job}-pod", "labels": labels},
+            f"{job}-{name}",
+            metadata={"name": f"{job}-{name}", "labels": labels},
             spec={"nodeName": "node-1", "containers": [{"name": "run"}]},
             status={"phase": "Failed", **statuses, **status},
         )

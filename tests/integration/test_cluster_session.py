@@ -14,7 +14,7 @@ from aiohttp.test_utils import TestServer
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable
 from dcnios_daemon.sinks import cluster
 from dcnios_daemon.sinks.answers import Unrecognised
-from dcnios_daemon.sinks.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.sinks.cluster import Access, ClusterSession, KubernetesSettings
 from tests.clocks import ManualClock
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -86,12 +86,23 @@ async def test_bytes_go_as_they_are_to_the_namespace(api: Api, session: ClusterS
     assert api.asked[1].path == "/api/v1/namespaces/ns/secrets/x"
 
 
-async def test_a_refused_token_is_renewed_once_for_all_who_ask(api: Api, session: ClusterSession) -> None:
+async def test_a_refused_token_is_renewed_once_for_all_who_ask(
+    api: Api, session: ClusterSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await session.request("GET", "jobs")
     api.tokens = ["new"]
     api.token("new")
+    logins, find_out = 0, session._login.access
+
+    async def counted(*, afresh: bool) -> Access:
+        nonlocal logins
+        logins += 1
+        return await find_out(afresh=afresh)
+
+    monkeypatch.setattr(session._login, "access", counted)
     await asyncio.gather(*(session.request("GET", "jobs") for _ in range(5)))
     assert len(api.asked) == 1 + 5 + 5
+    assert logins == 1
 
 
 async def test_a_token_that_stays_refused_is_said_to_be(api: Api, session: ClusterSession) -> None:

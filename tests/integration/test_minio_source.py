@@ -13,7 +13,8 @@ from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.ports import Journal, Source
 from dcnios_daemon.core.settings import Secret
 from dcnios_daemon.sources import runner
-from dcnios_daemon.sources.minio import MinioSettings, MinioSource
+from dcnios_daemon.sources.minio.settings import MinioSettings
+from dcnios_daemon.sources.minio.source import MinioSource
 from dcnios_daemon.telemetry.health import Health
 from dcnios_daemon.web.api import Api
 from dcnios_daemon.web.server import Door, WebServer

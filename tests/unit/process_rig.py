@@ -32,6 +32,9 @@ class Paper:
     async def in_flight(self) -> Sequence[InFlight]:
         return self.flying
 
+    async def confirm(self, orders: Sequence[str]) -> None:
+        pass
+
     async def retract(self, orders: Sequence[str], note: str) -> None:
         self.retracted += orders
 

@@ -5,8 +5,8 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
-from dcnios_daemon.buffer.memory import MemoryJournal
 
+from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable, StoreUnavailable
 from dcnios_daemon.core.event import Action, Event
@@ -16,7 +16,6 @@ from dcnios_daemon.core.ports import Admission, Delivery, Failure, Order, Outcom
 from dcnios_daemon.dispatch import dispatcher as module
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.route import Limits, Route
-
 
 NO_LIMITS = Limits()
 

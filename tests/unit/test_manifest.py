@@ -304,6 +304,7 @@ def test_orders_do_not_leak_into_each_other() -> None:
     first, second = (json.dumps(made.make(make_order(name)).job) for name in ("first", "second"))
     assert "first" in first
     assert "first" not in second
+    made.make(make_order("third", payload=b"\xff"))
     assert json.dumps(made.make(make_order("first")).job) == first
 
 

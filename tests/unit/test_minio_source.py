@@ -12,8 +12,9 @@ from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Inbound, Reply
 from dcnios_daemon.sources import runner as runners
-from dcnios_daemon.sources.minio import MinioSettings, MinioSource
-from dcnios_daemon.sources.s3_records import from_listing
+from dcnios_daemon.sources.minio.records import from_listing
+from dcnios_daemon.sources.minio.settings import MinioSettings
+from dcnios_daemon.sources.minio.source import MinioSource
 from dcnios_daemon.staging.s3_answers import S3Object
 from tests.clocks import ManualClock
 from tests.contract.source_rig import NAME, Bench

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from dcnios_daemon.core.errors import Malformed
 from dcnios_daemon.core.event import Action, Event
-from dcnios_daemon.sources.s3_records import from_listing, read_notification
+from dcnios_daemon.sources.minio.records import from_listing, read_notification
 from dcnios_daemon.staging.s3_answers import S3Object
 from tests.contract.source_rig import NAME
 from tests.unit.s3_samples import AWS, CEPH, minio_body

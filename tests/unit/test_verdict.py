@@ -108,6 +108,12 @@ TABLE: list[tuple[str, Job, Pod | None, tuple[Failure, int | None, str]]] = [
         (Failure.SCRIPT, 7, "Error"),
     ),
     (
+        "the first failure of the chain counts",
+        job(),
+        pod(ended("stage-out", 137, "ContainerStatusUnknown"), init=[ended("stage-in"), ended("run", 7)]),
+        (Failure.SCRIPT, 7, "Error"),
+    ),
+    (
         "stage-out failed",
         job(),
         pod(ended("stage-out", 1), init=[ended("stage-in"), ended("run")]),

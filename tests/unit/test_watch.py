@@ -103,6 +103,19 @@ async def test_the_pods_exit_code_is_told_without_asking_for_it() -> None:
     assert ("GET", "pods") not in rig.cluster.calls
 
 
+async def test_of_several_pods_the_one_that_failed_tells_why() -> None:
+    rig, order, later = Rig(), make_order(), make_order("later")
+    rig.cluster.errors["GET", f"pods/{order.name}-first/log"] = [refusal(404)]
+    async with rig.served():
+        await rig.made(order, later)
+        await rig.cluster.pod(order.name, run(7), name="first")
+        await rig.cluster.pod(order.name, run(0), name="second")
+        await rig.cluster.pod(later.name, run(0))
+        await rig.until(lambda: later.name in rig.sink._follower._pods._known)
+        await rig.ends(order, "Failed")
+        assert (await rig.desk.outcome(order.name)).exit_code == 7
+
+
 async def test_a_pod_that_was_missed_is_asked_for_even_while_the_cluster_stumbles() -> None:
     rig, order = Rig(), make_order()
     rig.cluster.errors["WATCH", "pods"] = [refusal(403)] * 1000
@@ -186,7 +199,8 @@ async def test_a_job_that_vanished_while_nobody_watched_is_unknown() -> None:
     rig, gone, coming = Rig(), make_order("gone"), make_order("coming")
     async with rig.served():
         await rig.made(gone)
-        rig.desk.flying = [flying(gone), flying(coming, State.SUBMITTING)]
+        just_now = rig.clock.now() - 1
+        rig.desk.flying = [flying(gone), flying(coming, State.SUBMITTING, claimed=just_now)]
         rig.cluster.errors["WATCH", "jobs"] = [SinkUnavailable("away")] * 3
         await rig.cluster.cut()
         await rig.cluster.delete("jobs", gone.name)
@@ -235,6 +249,18 @@ async def test_what_an_earlier_life_left_is_settled_before_ready() -> None:
         future.name: Failure.UNKNOWN,  # the wall clock was set back: its age is anybody's guess
     }
     assert rig.desk.retracted == [never.name]
+
+
+async def test_a_job_of_an_earlier_life_is_followed_to_its_end() -> None:
+    order = make_order()
+    rig = Rig(flying(order))
+    await rig.made(order)
+    async with rig.served():
+        assert rig.desk.reports == []
+        await rig.cluster.change(
+            "jobs", order.name, status={"conditions": [{"type": "Complete", "status": "True"}]}
+        )
+        assert (await rig.desk.outcome(order.name)).succeeded
 
 
 async def test_nothing_is_dispatched_while_the_cluster_cannot_list() -> None:

@@ -1,79 +1,37 @@
-"""Objects created in (or removed from) MinIO or any S3 store: told by its webhook, found again by listing.
+"""The port of a ``minio`` source: what it is told in either way, and the listing that makes up for gaps.
 
-A webhook alone loses events whenever either side restarts at the wrong moment; a listing alone is slow. Both
-together lose no creation, because both know a happening by the same key (see
-:mod:`~dcnios_daemon.sources.s3_records`). Objects that were there before the daemon's first start are taken,
-too. A removal that was not told is not found by listing: nothing is left of it.
-
-The listing goes over the buckets at the start, after each pause, and on a period. It offers what is younger
-than the last whole pass, less a margin; the cursor holds that instant and the place in an unfinished pass,
-per bucket, so that a restart goes on there. Older objects are never offered again, however long ago their
-keys were forgotten.
+The listing goes over the buckets at the start, after each pause, each time that a stream was opened, and on a
+period. It offers what is younger than the last whole pass, less a margin; the cursor holds that instant and
+the place in an unfinished pass, per bucket, so that a restart goes on there. Older objects are never offered
+again, however long ago their keys were forgotten.
 """
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from contextlib import aclosing, contextmanager
-from fnmatch import fnmatchcase
 from http import HTTPStatus
-from typing import Annotated, Literal, Protocol, Self
+from typing import Never, Protocol
 
 import msgspec
-from pydantic import Field, model_validator
 
 from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import Disconnected, Rejected, StoreError, StoreUnavailable
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Batch, Inbound, Reply
-from dcnios_daemon.core.settings import Secret
-from dcnios_daemon.core.units import Duration
 from dcnios_daemon.sources.inbound import Mailbox, busy
-from dcnios_daemon.sources.s3_records import CREATED, Happening, from_listing, read_notification
-from dcnios_daemon.staging.s3 import S3Client, S3Settings
+from dcnios_daemon.sources.minio.listen import Hearer, Listener
+from dcnios_daemon.sources.minio.records import Happening, from_listing, read_notification
+from dcnios_daemon.sources.minio.settings import MinioSettings
+from dcnios_daemon.staging.s3 import S3Client
 from dcnios_daemon.staging.s3_answers import S3Object
 from dcnios_daemon.telemetry import events as telemetry
 
 KIND = "minio"
 MARGIN = 15 * 60 * 1000
 """Milliseconds by which our clock and the store's may differ. S3 refuses signatures that are further off."""
-
-
-EventGlob = Annotated[str, Field(pattern=r"^(s3:|\*)")]
-
-
-class MinioSettings(S3Settings):
-    """Objects in MinIO or any other S3 store."""
-
-    buckets: Annotated[tuple[str, ...], Field(min_length=1)]
-    """Their names. Records of other buckets are ignored."""
-    prefix: str = ""
-    """Only objects whose key begins so."""
-    suffix: str = ""
-    """Only objects whose key ends so."""
-    events: tuple[EventGlob, ...] = ("s3:ObjectCreated:*",)
-    """Which of S3's event names, as globs."""
-    receive: tuple[Literal["webhook"], ...] = ("webhook",)
-    """``webhook``: told at ``POST /sources/<name>``. Empty: only found by listing."""
-    webhook_token: Secret | None = None
-    """What the store must present (MinIO's ``AUTH_TOKEN``)."""
-    reconcile: Duration = 300.0
-    """List the buckets this often, and after every gap; 0: never."""
-
-    @model_validator(mode="after")
-    def _hears_something(self) -> Self:
-        if not self.receive and not self.reconcile:
-            raise ValueError("receive is empty and reconcile is 0: it would never see anything")
-        return self
-
-    def wants(self, happening: Happening) -> bool:
-        """Whether it passes all filters."""
-        return (
-            happening.bucket in self.buckets
-            and happening.key.startswith(self.prefix)
-            and happening.key.endswith(self.suffix)
-            and not happening.is_folder_marker
-            and any(fnmatchcase(happening.name, glob) for glob in self.events)
-        )
+HEARD_WITHIN = 5.0
+"""Seconds that a listing waits for the streams: only what happens once they are open needs no listing."""
 
 
 class Lister(Protocol):
@@ -106,13 +64,20 @@ class Place(msgspec.Struct, frozen=True):
 _PLACES = msgspec.json.Decoder(dict[str, Place])
 
 
+def _hearer(settings: MinioSettings) -> Hearer:
+    """A client that may hold a connection to each bucket."""
+    return S3Client(settings, connections=0)
+
+
 class MinioSource:
     """Implements :class:`~dcnios_daemon.core.ports.Source`, ``Working`` and ``Receiver``.
 
     Args:
         name: The source's name in the configuration.
         settings: Its block there.
+        instance: Not needed here; all kinds of source are built alike.
         lister: Makes the client that lists; called once.
+        hearer: Makes the client that listens; called once, if at all.
         clock: Tells the time.
     """
 
@@ -121,7 +86,9 @@ class MinioSource:
         *,
         name: str,
         settings: MinioSettings,
+        instance: str = "",  # noqa: ARG002 - all kinds are built alike
         lister: Callable[[MinioSettings], Lister] = S3Client,
+        hearer: Callable[[MinioSettings], Hearer] = _hearer,
         clock: Clock | None = None,
     ) -> None:
         self._name = name
@@ -131,6 +98,10 @@ class MinioSource:
         self._mailbox = Mailbox()
         self._places: dict[str, Place] = {}
         self._gap = asyncio.Event()
+        self._hearer = hearer(settings) if "listen" in settings.receive else None
+        self._listeners: list[Listener] = []
+        if self._hearer is not None:
+            self._listeners = [self._listener(bucket, self._hearer) for bucket in settings.buckets]
 
     async def connect(self, cursor: str | None) -> None:
         """Read the first page of each bucket, so that a wrong login or name is known at once."""
@@ -148,18 +119,24 @@ class MinioSource:
         self._mailbox.acknowledge(batch)
 
     async def pause(self) -> None:
-        """Answer the store that we are busy. The listing waits."""
+        """Answer the store that we are busy; close the streams. The listing waits."""
         self._mailbox.pause()
+        for listener in self._listeners:
+            listener.pause()
 
     async def resume(self) -> None:
-        """Take requests again, and list: what was turned away need not come again."""
+        """Take requests and listen again, and list: what was turned away need not come again."""
         self._mailbox.resume()
+        for listener in self._listeners:
+            listener.resume()
         self._gap.set()
 
     async def aclose(self) -> None:
         """Turn away who waits; release connections."""
         self._mailbox.close()
         await self._client.aclose()
+        if self._hearer is not None:
+            await self._hearer.aclose()
 
     # --- told -------------------------------------------------------------------------------------------
 
@@ -176,6 +153,23 @@ class MinioSource:
             return await self._mailbox.post([self._event(await self._dated(happening)) for happening in told])
         except StoreError as error:
             return busy(f"the store was asked what it told of: {error}")
+
+    def _listener(self, bucket: str, hearer: Hearer) -> Listener:
+        return Listener(
+            bucket,
+            source=self._name,
+            settings=self._settings,
+            hearer=hearer,
+            take=self._heard,
+            gap=self._gap.set,
+            clock=self._clock,
+        )
+
+    async def _heard(self, happenings: Sequence[Happening]) -> None:
+        """Return once what is wanted of it is committed."""
+        events = [self._event(await self._dated(each)) for each in happenings if self._settings.wants(each)]
+        if events:
+            await self._mailbox.deliver(events)
 
     async def _dated(self, happening: Happening) -> Happening:
         """With the instant of its creation, asked of the store where the record does not tell it.
@@ -204,10 +198,16 @@ class MinioSource:
     # --- listed -----------------------------------------------------------------------------------------
 
     async def work(self) -> None:
-        """List all buckets now, after each gap and on the period."""
-        if not self._settings.reconcile or not self._wants_creations():
-            return
+        """Listen to all buckets; list them now, after each gap and on the period."""
+        async with asyncio.TaskGroup() as group:
+            for listener in self._listeners:
+                group.create_task(listener.run(), name=f"{self._name}: {listener.bucket}")
+            if self._settings.lists:
+                group.create_task(self._list(), name=f"{self._name}: listing")
+
+    async def _list(self) -> Never:
         cause = "start"
+        await self._until_heard()
         while True:
             self._gap.clear()
             if any(place.began is not None for place in self._places.values()):
@@ -218,17 +218,21 @@ class MinioSource:
             telemetry.SourceRelisted(source=self._name, cause=cause, found=found).emit()
             cause = await self._next_cause()
 
-    def _wants_creations(self) -> bool:
-        names = (f"{CREATED}Put", f"{CREATED}CompleteMultipartUpload")
-        return any(fnmatchcase(name, glob) for name in names for glob in self._settings.events)
-
     async def _next_cause(self) -> str:
         try:
             async with asyncio.timeout(self._settings.reconcile):
                 await self._gap.wait()
         except TimeoutError:
             return "period"
+        await self._until_heard()
         return "gap"
+
+    async def _until_heard(self) -> None:
+        """Until all streams are open. Not for long: each that opens later is a gap of its own."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(HEARD_WITHIN):
+                for listener in self._listeners:
+                    await listener.opened.wait()
 
     async def _pass(self, bucket: str) -> int:
         """Go through the bucket once, or the rest that an earlier life left. Returns how many it offered."""
@@ -277,8 +281,3 @@ def _errors_are_ours() -> Iterator[None]:
         raise Disconnected(str(error)) from error
     except StoreError as error:
         raise Rejected(str(error)) from error
-
-
-def build(*, name: str, settings: MinioSettings, instance: str) -> MinioSource:  # noqa: ARG001 - all kinds are built alike
-    """See :class:`~dcnios_daemon.sources.registry.SourceKind`."""
-    return MinioSource(name=name, settings=settings)

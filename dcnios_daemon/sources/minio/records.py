@@ -6,6 +6,9 @@ ETag and the instant of its creation in milliseconds. MinIO tells that instant i
 is the object's ModTime in hex nanoseconds: ``cmd/event-notification.go``, ``ToEvent``) and, cut to
 milliseconds, in its listings (``LastModified``). Writing the same bytes again gives a new instant, redelivery
 does not. The version id is no part of it: listings do not tell it, and each version has its own instant.
+
+What else MinIO tells it makes twice, once for webhooks and once for those who listen (``sendEvent``): the
+times differ and the key is quoted for webhooks only, but the request is the same.
 """
 
 from datetime import datetime
@@ -86,7 +89,7 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     occasion: tuple[str, ...]
     """What else tells this happening from others of the same name to the same object."""
     via: str
-    """``webhook`` or ``listing``."""
+    """``webhook``, ``listen`` or ``listing``."""
     data: bytes
     """The notification's document with this one record."""
 
@@ -127,27 +130,55 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
+def read_line(line: bytes) -> list[Happening]:
+    """The happenings in a line of MinIO's stream, as if the webhook had told of them; none in a ping.
+
+    Raises:
+        Malformed: It is no notification; says where.
+    """
+    return [
+        _read_record(_quoted(bytes(raw), index), index, None, via="listen")
+        for index, raw in enumerate(_document_in(line).records or ())
+    ]
+
+
+def _quoted(raw: bytes, index: int) -> bytes:
+    """The record with its object's key quoted, as scripts know it from webhooks."""
+    try:
+        record = msgspec.json.decode(raw)
+        thing = record["s3"]["object"]
+        thing["key"] = quote_plus(thing["key"])
+    except (msgspec.DecodeError, RecursionError, LookupError, TypeError, UnicodeEncodeError) as error:
+        raise Malformed(f"Records[{index}]: {error}") from error
+    return msgspec.json.encode(record)
+
+
+def _document_in(body: bytes) -> _Body:
+    try:
+        return _BODY.decode(body)
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Malformed(f"the body is no S3 notification: {error}") from error
+
+
 def read_notification(body: bytes) -> list[Happening]:
     """The happenings in a notification, in MinIO's dialect or AWS's; none in a store's test message.
 
     Raises:
         Malformed: It is no notification; says where.
     """
-    try:
-        document = _BODY.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise Malformed(f"the body is no S3 notification: {error}") from error
+    document = _document_in(body)
     if document.records is None:
         if document.event == "s3:TestEvent":
             return []
         raise Malformed("the body is no S3 notification: it has no Records")
     alone = len(document.records) == 1
     return [
-        _read_record(bytes(raw), index, body if alone else None) for index, raw in enumerate(document.records)
+        _read_record(bytes(raw), index, body if alone else None, via="webhook")
+        for index, raw in enumerate(document.records)
     ]
 
 
-def _read_record(raw: bytes, index: int, body: bytes | None) -> Happening:
+def _read_record(raw: bytes, index: int, body: bytes | None, *, via: str) -> Happening:
     try:
         record = _RECORD.decode(raw)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -159,7 +190,6 @@ def _read_record(raw: bytes, index: int, body: bytes | None) -> Happening:
     is_creation = name.startswith(CREATED)
     modified = _instant(thing.sequencer) if is_creation and record.event_source.startswith("minio:") else None
     happened = record.event_time.timestamp()
-    answer = record.response_elements
     return Happening(
         name=name,
         bucket=record.s3.bucket.name,
@@ -169,10 +199,22 @@ def _read_record(raw: bytes, index: int, body: bytes | None) -> Happening:
         version=thing.version_id or "",
         modified=modified,
         time=happened if modified is None else modified / 1000,
-        occasion=(thing.sequencer or "", iso(happened), (answer and answer.request) or ""),
-        via="webhook",
+        occasion=_occasion(record, name),
+        via=via,
         data=body if body is not None else _document(name, record.s3.bucket.name, key, raw),
     )
+
+
+def _occasion(record: _Record, name: str) -> tuple[str, ...]:
+    """Not by the instants where there is something better: MinIO takes them anew for each way of telling."""
+    answer, sequencer = record.response_elements, record.s3.object.sequencer or ""
+    request = (answer and answer.request) or ""
+    happened = iso(record.event_time.timestamp())
+    if not record.event_source.startswith("minio:"):
+        return (sequencer, happened, request)
+    if request:
+        return (request,)
+    return (sequencer,) if name.startswith("s3:ObjectRemoved:") else (sequencer, happened)
 
 
 def _instant(sequencer: str | None) -> int | None:

@@ -1,0 +1,156 @@
+"""A delivery's life: its states, how attempts end, what is decided, what people are shown."""
+
+import enum
+from collections.abc import Mapping
+
+import msgspec
+
+from dcnios_daemon.core.event import Event
+
+
+class State(enum.StrEnum):
+    """The life of a delivery: queued, submitting, running, then one of the others.
+
+    Dead waits for replay (queued again); the other three at the end are settled.
+    """
+
+    QUEUED = "queued"
+    SUBMITTING = "submitting"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    DEAD = "dead"
+    DROPPED = "dropped"
+    UNROUTED = "unrouted"
+
+
+class Failure(enum.StrEnum):
+    """Why an attempt did not succeed, as far as retrying goes."""
+
+    INFRASTRUCTURE = "infrastructure"
+    """Evicted, node lost, image pull: not the script's doing."""
+    SCRIPT = "script"
+    """The script ended with an exit code above zero."""
+    DEADLINE = "deadline"
+    """It ran longer than the route allows."""
+    UNKNOWN = "unknown"
+    """It vanished before its outcome was seen: it may have run."""
+    REFUSED = "refused"
+    """The sink will never take it."""
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """How an order ended. Times in seconds since the epoch."""
+
+    order: str
+    """The order's name."""
+    failure: Failure | None = None
+    """None: it succeeded."""
+    exit_code: int | None = None
+    reason: str = ""
+    """A word from the neighbour: ``Completed``, ``BackoffLimitExceeded``, ``Evicted``."""
+    message: str = ""
+    started: float | None = None
+    ended: float | None = None
+    pod: str = ""
+    node: str = ""
+    log_tail: str = ""
+    """The last 2 KiB of a failed run's log."""
+
+    @property
+    def succeeded(self) -> bool:
+        """Whether it did what it should."""
+        return self.failure is None
+
+
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery that this process may submit; nobody else may while the lease holds."""
+
+    delivery: int
+    route: str
+    attempt: int
+    """From 1. Rises only when an outcome was a failure that the policy retries."""
+    order: str
+    """The name of the order that it belongs to; deliveries that are batched share one."""
+    accepted: float = 0.0
+    """When the journal committed the event, seconds since the epoch."""
+    event: Event
+
+
+class InFlight(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery between claim and settlement, as the journal knows it. Without its data."""
+
+    delivery: int
+    route: str
+    attempt: int
+    key: str
+    order: str
+    state: State
+    claimed: float
+    """Wall time of the claim, seconds since the epoch."""
+
+
+class Succeed(msgspec.Struct, frozen=True, tag=True):
+    """Settle: done, forget the body, remember the key."""
+
+
+class Retry(msgspec.Struct, frozen=True, tag=True):
+    """Queue again as the next attempt, not before ``at`` (seconds since the epoch)."""
+
+    at: float
+
+
+class Dead(msgspec.Struct, frozen=True, tag=True):
+    """Give up; keep everything for replay."""
+
+
+Decision = Succeed | Retry | Dead
+
+
+class Delivery(msgspec.Struct, frozen=True, kw_only=True):
+    """A delivery with all that is known of it, for people. Times in seconds since the epoch."""
+
+    id: int
+    route: str
+    state: State
+    attempt: int
+    key: str
+    source: str
+    kind: str
+    subject: str
+    action: str
+    time: float
+    """The event's own time."""
+    size: int | None
+    accepted: float
+    """When the journal committed the event."""
+    claimed: float | None
+    """When it was last claimed for submission."""
+    submitted: float | None
+    """When the sink had taken it."""
+    settled: float | None
+    retry_at: float | None
+    order: str
+    note: str = ""
+    """Why it waits, died or was dropped."""
+    outcome: Outcome | None = None
+
+
+class Stats(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts, all of them kept up to date by the journal, none by counting rows."""
+
+    events: int
+    """Events with a delivery that is not settled (dead ones included): what the bounds count."""
+    bytes: int
+    """Their bodies' bytes, overhead included."""
+    deliveries: Mapping[str, Mapping[str, int]]
+    """Route to state to count. ``queued``, ``submitting``, ``running`` and ``dead`` are of now;
+    ``succeeded``, ``dropped`` and ``unrouted`` (route ``""``) are of all time."""
+    duplicates: int = 0
+    """Happenings seen again and left out, of all time."""
+    oldest_queued: float | None = None
+    """When the oldest queued delivery's event was accepted, seconds since the epoch."""
+
+    def in_flight(self, route: str | None = None) -> int:
+        """Deliveries between claim and settlement, of one route or of all."""
+        routes = self.deliveries.values() if route is None else [self.deliveries.get(route, {})]
+        return sum(counts.get(state, 0) for counts in routes for state in (State.SUBMITTING, State.RUNNING))

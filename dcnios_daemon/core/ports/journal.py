@@ -1,0 +1,122 @@
+"""What keeps events, and the gate before it."""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from dcnios_daemon.core.event import Event
+from dcnios_daemon.core.ports.delivery import Claim, Decision, Delivery, InFlight, Outcome, State, Stats
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """An event and the routes that it takes; none makes it *unrouted*: counted and listed, not kept."""
+
+    event: Event
+    routes: tuple[str, ...]
+
+
+class Appended(msgspec.Struct, frozen=True):
+    """What became of an append."""
+
+    accepted: int
+    duplicates: int
+
+
+class Journal(Protocol):
+    """Keeps events until their deliveries are settled, through every crash. Bounded.
+
+    Each coroutine returns after its transaction is on disk (group commit: callers at the same time share
+    one fsync). Cancelling a call leaves it either done or not done, never half.
+    All raise JournalUnavailable when the disk fails and JournalCorrupt when the file is damaged.
+    """
+
+    async def open(self) -> None:
+        """Open, in time that does not depend on the backlog."""
+        ...
+
+    async def aclose(self) -> None:
+        """Finish what was asked, checkpoint, close."""
+        ...
+
+    def on_change(self, callback: Callable[[], None]) -> None:
+        """Call back, on the event loop, whenever deliveries may have become claimable or counts have
+        changed: append, release, finish, replay, a retry come due, a change by another process."""
+        ...
+
+    async def append(self, source: str, admissions: Sequence[Admission], cursor: str | None) -> Appended:
+        """Events, their deliveries and the cursor, in one transaction; known keys are left out.
+
+        Raises:
+            JournalFull: At a bound before this append; nothing was written. An append is never cut: the
+                last one may pass the bound.
+        """
+        ...
+
+    async def cursor(self, source: str) -> str | None:
+        """The source's last stored cursor."""
+        ...
+
+    async def claim(self, route: str, orders: int, *, batch: int = 1) -> Sequence[Claim]:
+        """Deliveries of the route whose time has come, oldest first, enough for up to ``orders`` orders of
+        up to ``batch`` deliveries each; they are now *submitting*. Their order's name is stored with them
+        (``core.names.order_name`` over ``batch_key``), so that a later life knows what was made of them.
+        Only first attempts are batched: after a failure each goes alone, so that a bad one finds itself.
+        """
+        ...
+
+    async def started(self, deliveries: Sequence[int]) -> None:
+        """The sink has taken them: *submitting* becomes *running*. Any other state is left alone."""
+        ...
+
+    async def release(self, deliveries: Sequence[int], *, at: float | None, note: str) -> None:
+        """They were not taken: queue again, same attempt, at the old place, not before ``at``."""
+        ...
+
+    async def finish(self, deliveries: Sequence[int], outcome: Outcome, decision: Decision) -> int:
+        """Settle or retry those that are in flight for the outcome's order. Returns how many were; the
+        rest (settled before, other attempt) are left alone, so that an outcome may be reported twice."""
+        ...
+
+    async def in_flight(self) -> Sequence[InFlight]:
+        """All deliveries between claim and settlement. Bounded by the in-flight limits."""
+        ...
+
+    async def stats(self) -> Stats:
+        """The counts, without touching the disk."""
+        ...
+
+    async def deliveries(
+        self, *, state: State | None = None, route: str | None = None, after: int = 0, limit: int = 100
+    ) -> Sequence[Delivery]:
+        """Newest first, from below the delivery id ``after`` (0: from the newest)."""
+        ...
+
+    async def show(self, key: str) -> tuple[Event | None, Sequence[Delivery]]:
+        """The event (None once its body is gone) and its deliveries, by key or a unique beginning of one."""
+        ...
+
+    async def replay(self, deliveries: Sequence[int]) -> int:
+        """Queue dead ones again, as attempt + 1. Returns how many were dead."""
+        ...
+
+    async def drop(self, deliveries: Sequence[int], reason: str) -> int:
+        """Settle queued or dead ones for good without running them. Returns how many."""
+        ...
+
+
+class Gate(Protocol):
+    """Shut while the journal is full: from the high watermark until back at the low one."""
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is shut; None while open."""
+        ...
+
+    async def wait_open(self) -> None:
+        """Return once it is open."""
+        ...
+
+    async def wait_shut(self) -> None:
+        """Return once it is shut."""
+        ...

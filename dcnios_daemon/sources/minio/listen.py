@@ -1,0 +1,236 @@
+"""What MinIO tells on a connection that we hold open: ``GET /<bucket>?events=…``, an answer without end.
+
+From ``cmd/listen-notification-handlers.go``: each line is a document with one record, its key not quoted; a
+line without records comes as often as ``ping`` asks. Servers before April 2023 send a space twice a second
+instead. The answer's head comes with the first of these, when we are subscribed. Another store may answer
+with something else altogether, such as a listing.
+
+It is lossy by design: whoever reads too slowly is left out without a word, and nothing is kept for those who
+come back. So every stream that was opened is followed by a listing, and one that we could not read fast
+enough is closed, not caught up with.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Never, Protocol
+
+import aiohttp
+
+from dcnios_daemon.core.clock import Clock
+from dcnios_daemon.core.errors import Disconnected, Malformed, Rejected, StoreError, StoreUnavailable
+from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.sources.minio.records import Happening, read_line
+from dcnios_daemon.sources.minio.settings import MinioSettings
+from dcnios_daemon.telemetry import events as telemetry
+
+PING = 1
+"""Seconds between the lines of a quiet stream, which its head waits for, too."""
+SILENCE = 10.0
+"""Seconds without a byte after which a stream is dead."""
+SLUGGISH = 5.0
+"""Seconds that the journal may take for what was read before MinIO may have left something out."""
+STEADY = 30.0
+"""Seconds after which a stream that breaks counts as one that was well."""
+TRIES = 4
+"""Streams that break one after the other before the source counts as disconnected."""
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+LONGEST_LINE = 1 << 20
+"""Bytes. A record holds a key of up to 1 kB and user metadata of some kilobytes."""
+
+_STREAM = "text/event-stream"
+_FAMILIES = (
+    "s3:ObjectAccessed:*",
+    "s3:ObjectCreated:*",
+    "s3:ObjectRemoved:*",
+    "s3:ObjectRestore:*",
+    "s3:ObjectTransition:*",
+    "s3:Replication:*",
+)
+"""The globs that MinIO knows (``internal/event/name.go``)."""
+_LONGEST_FILTER = 1024
+
+
+class Hearer(Protocol):
+    """What is needed of :class:`~dcnios_daemon.staging.s3.S3Client`."""
+
+    def get(
+        self, bucket: str, query: Sequence[tuple[str, str]], *, silence: float
+    ) -> AbstractAsyncContextManager[aiohttp.ClientResponse]:
+        """A signed GET of the bucket, broken off after so many seconds without a byte."""
+        ...
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        ...
+
+
+class Lines:
+    """Cuts what arrives into lines, whatever the pieces."""
+
+    def __init__(self) -> None:
+        self._begun: list[bytes] = []
+        self._size = 0
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """The lines that end in this piece, without those that are blank.
+
+        Raises:
+            StoreUnavailable: One is too long.
+        """
+        *ended, rest = piece.split(b"\n")
+        if ended:
+            ended[0] = b"".join((*self._begun, ended[0]))
+            self._begun, self._size = [], 0
+        if rest.strip() or self._begun:
+            self._begun.append(rest)
+            self._size += len(rest)
+        if max(self._size, *map(len, ended), 0) > LONGEST_LINE:
+            raise StoreUnavailable(f"a line of over {LONGEST_LINE} bytes")
+        return [line for line in ended if line.strip()]
+
+
+def query(settings: MinioSettings) -> list[tuple[str, str]]:
+    """What to ask for: all that is wanted, and as little else as MinIO's filters can say."""
+    names = dict.fromkeys(name for glob in settings.events for name in _names(glob))
+    asked = [("events", name) for name in names] + [("ping", str(PING))]
+    if _is_filter(settings.prefix):
+        asked.append(("prefix", settings.prefix))
+    if _is_filter(settings.suffix) and not _overlap(settings.prefix, settings.suffix):
+        asked.append(("suffix", settings.suffix))
+    return asked
+
+
+def _names(glob: str) -> list[str]:
+    """The names or globs of MinIO's that cover one of ours."""
+    head = glob[: min((glob.index(char) for char in "*?[" if char in glob), default=len(glob))]
+    if head == glob or glob in _FAMILIES:
+        return [glob]
+    covering = [known for known in _FAMILIES if known.startswith(head) or head.startswith(known[:-1])]
+    return covering or [glob]
+
+
+def _is_filter(text: str) -> bool:
+    """Whether MinIO takes it (``ValidateFilterRuleValue``); what it does not take is filtered here."""
+    odd = "\\" in text or {".", ".."} & set(text.split("/"))
+    return bool(text) and not odd and len(text.encode()) <= _LONGEST_FILTER
+
+
+def _overlap(prefix: str, suffix: str) -> bool:
+    """Whether a key may begin and end so without having both beside each other, as MinIO's pattern wants."""
+    return any(prefix.endswith(suffix[:length]) for length in range(1, len(suffix) + 1))
+
+
+class Listener:
+    """Listens to one bucket.
+
+    Args:
+        bucket: Its name.
+        source: The source's name, for what is said.
+        settings: Its block in the configuration.
+        hearer: The client.
+        take: Takes what was heard; returns once that is committed.
+        gap: Called whenever something may have been missed.
+        clock: Tells the time.
+    """
+
+    def __init__(  # noqa: PLR0913 - all by keyword, called in one place
+        self,
+        bucket: str,
+        *,
+        source: str,
+        settings: MinioSettings,
+        hearer: Hearer,
+        take: Callable[[Sequence[Happening]], Awaitable[None]],
+        gap: Callable[[], None],
+        clock: Clock,
+    ) -> None:
+        self.bucket = bucket
+        self.opened = asyncio.Event()
+        """Set while the stream is open."""
+        self._source = source
+        self._query = query(settings)
+        self._hearer = hearer
+        self._take = take
+        self._gap = gap
+        self._clock = clock
+        self._may_listen = asyncio.Event()
+        self._may_listen.set()
+        self._pauses = 0
+
+    def pause(self) -> None:
+        """Read no further; a stream that stays unread loses events, so it is closed, at the next ping."""
+        self._pauses += 1
+        self._may_listen.clear()
+        self.opened.clear()
+
+    def resume(self) -> None:
+        """Open it again."""
+        self._may_listen.set()
+
+    async def run(self) -> Never:
+        """Listen until cancelled. A stream that breaks is opened again.
+
+        Raises:
+            Disconnected: It could not be held open, several times.
+            Rejected: The store refuses, or does not know how.
+        """
+        broken = 0
+        while True:
+            await self._may_listen.wait()
+            began = self._clock.monotonic()
+            try:
+                await self._hear()
+                broken = 0
+            except StoreUnavailable as error:
+                broken = 1 if self._clock.monotonic() - began > STEADY else broken + 1
+                await self._wait(broken, error)
+            except StoreError as error:
+                raise Rejected(f"cannot listen to {self.bucket}: {error}") from error
+
+    async def _wait(self, broken: int, error: StoreUnavailable) -> None:
+        if broken >= TRIES:
+            raise Disconnected(f"cannot listen to {self.bucket}: {error}") from error
+        pause = backoff(broken, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
+        telemetry.StreamLost(source=self._source, what=self.bucket, error=str(error), again_in=pause).emit()
+        await asyncio.sleep(pause)
+
+    async def _hear(self) -> None:
+        """Read one stream until it should be opened anew."""
+        pauses = self._pauses
+        try:
+            async with self._hearer.get(self.bucket, self._query, silence=SILENCE) as answer:
+                if answer.content_type != _STREAM:
+                    raise StoreError(f"the store does not know how: it answers {answer.content_type}")
+                if pauses != self._pauses:
+                    return
+                self.opened.set()
+                self._gap()
+                await self._follow(answer, pauses)
+        finally:
+            self.opened.clear()
+
+    async def _follow(self, answer: aiohttp.ClientResponse, pauses: int) -> None:
+        lines = Lines()
+        async for piece in answer.content.iter_any():
+            if pauses != self._pauses:
+                return
+            began = self._clock.monotonic()
+            await self._take([each for line in lines.feed(piece) for each in self._read(line)])
+            if pauses != self._pauses or self._clock.monotonic() - began > SLUGGISH:
+                return
+        raise StoreUnavailable("the store ended the stream")
+
+    def _read(self, line: bytes) -> list[Happening]:
+        try:
+            return read_line(line)
+        except Malformed as error:
+            self._complain(error)
+            return []
+
+    def _complain(self, error: Malformed) -> None:
+        """Say it, and look for what it may have told of."""
+        what = f"line from {self.bucket}"
+        telemetry.InputMalformed(source=self._source, what=what, error=str(error)).emit()
+        self._gap()
