@@ -29,16 +29,16 @@ def expiry_is_due(next_expiry: float | None, *, dedupe_for: float, steady: float
 
 
 def forget(tx: Transaction, dedupe_for: float) -> None:
-    """Delete keys whose events were settled ``dedupe_for`` seconds ago, one portion."""
+    """Delete keys that were settled ``dedupe_for`` seconds ago and not renewed since, one portion."""
     if not expiry_is_due(tx.books.next_expiry, dedupe_for=dedupe_for, steady=tx.steady):
         return
-    forgotten: list[bytes] = []
+    due: list[tuple[bytes, float]] = []
     upto = 0
-    for number, settled, packed in tx.run("longest_remembered"):
-        if len(forgotten) >= _FORGOTTEN or settled + dedupe_for > tx.steady + TOLERANCE:
+    for number, at, packed in tx.run("longest_remembered"):
+        if len(due) >= _FORGOTTEN or at + dedupe_for > tx.steady + TOLERANCE:
             break
-        forgotten.extend(split_keys(packed))
+        due.extend((key, at) for key in split_keys(packed))
         upto = number
-    list(tx.run_keys("forget_keys", sorted(forgotten)))
+    tx.run_rows("forget_keys", sorted(due))
     tx.run("forget_rows", upto=upto)
     tx.books.next_expiry = tx.value("next_expiry")

@@ -1,4 +1,9 @@
-"""Append: events, their deliveries and the source's cursor, all or nothing, and no key twice."""
+"""Append: events, their deliveries and the source's cursor, all or nothing, and no key twice.
+
+A key that is known makes a duplicate, with two exceptions. If no route wanted the event then and one does now,
+the event is accepted after all. And if its memory has run for a while, it starts anew, because what is still
+being offered (by a source that lists what is there) must not be forgotten and run again.
+"""
 
 from collections.abc import Sequence
 
@@ -6,7 +11,8 @@ import msgspec
 
 from dcnios_daemon.buffer.gate import Watermarks
 from dcnios_daemon.buffer.records import Code, head_of, pack, weight
-from dcnios_daemon.buffer.transaction import Transaction
+from dcnios_daemon.buffer.steady import TOLERANCE
+from dcnios_daemon.buffer.transaction import Transaction, as_json
 from dcnios_daemon.core.errors import JournalFull
 from dcnios_daemon.core.ports import Admission, Appended
 
@@ -21,10 +27,26 @@ class Arrival(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-def append(tx: Transaction, arrivals: Sequence[Arrival], marks: Watermarks) -> list[Appended | JournalFull]:
+class Known(msgspec.Struct):
+    """What is stored with a key."""
+
+    event: int
+    since: float
+    """When it was accepted or renewed, in the journal's own time."""
+    routed: bool
+
+
+def append(
+    tx: Transaction, arrivals: Sequence[Arrival], *, marks: Watermarks, dedupe_for: float
+) -> list[Appended | JournalFull]:
     """Take what has room, in the order of the calls; each is taken whole or refused whole."""
     keys = {key_bytes(one.event.key) for arrival in arrivals for one in arrival.admissions}
-    intake = _Intake(tx, marks, known={row[0] for row in tx.run_keys("known_keys", sorted(keys))})
+    known = {
+        key: Known(event, since, routed == 1)
+        for key, event, since, routed in tx.run_keys("known_keys", sorted(keys))
+    }
+    intake = _Intake(tx, marks, known)
+    intake.renew(dedupe_for / 2)
     results = [intake.take(arrival) for arrival in arrivals]
     intake.write()
     return results
@@ -45,11 +67,11 @@ def key_bytes(key: str) -> bytes:
 class _Intake:
     """Gathers the rows of all arrivals of a transaction, then writes them together."""
 
-    def __init__(self, tx: Transaction, marks: Watermarks, *, known: set[bytes]) -> None:
+    def __init__(self, tx: Transaction, marks: Watermarks, known: dict[bytes, Known]) -> None:
         self._tx = tx
         self._marks = marks
         self._known = known
-        self._keys: list[tuple[bytes, int]] = []
+        self._put: set[bytes] = set()
         self._events: list[tuple[object, ...]] = []
         self._deliveries: list[tuple[int, int, int, int]] = []
         self._unrouted: list[tuple[int, int, float, int]] = []

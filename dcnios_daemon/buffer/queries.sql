@@ -8,7 +8,7 @@
 -- == books: what is kept in memory ==
 
 -- name: meta
-SELECT json_group_object(name, n) FROM meta;
+SELECT name, n FROM meta;
 
 -- name: names
 SELECT json_group_object(name, id) FROM names;
@@ -37,15 +37,13 @@ SELECT json_group_array(json_array(route, accepted)) FROM (
 SELECT min(retry_at) FROM deliveries WHERE state = 1;
 
 -- name: next_expiry
-SELECT settled FROM remembered ORDER BY id LIMIT 1;
+SELECT at FROM remembered ORDER BY id LIMIT 1;
 
 -- name: set_meta
-INSERT OR REPLACE INTO meta (name, n) SELECT key, value FROM json_each(:values);
+INSERT OR REPLACE INTO meta (name, n) VALUES (?, ?);
 
 -- name: set_counters
-INSERT OR REPLACE INTO counters (route, state, n)
-SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]')
-FROM json_each(:rows);
+INSERT OR REPLACE INTO counters (route, state, n) VALUES (?, ?, ?);
 
 -- name: add_name
 INSERT INTO names (id, name) VALUES (:id, :name);
@@ -53,10 +51,14 @@ INSERT INTO names (id, name) VALUES (:id, :name);
 -- == append ==
 
 -- name: known_keys
-SELECT key FROM keys WHERE key IN (?);
+SELECT key, event, since, routed FROM keys WHERE key IN (?);
 
--- name: add_keys
-INSERT INTO keys (key, event) VALUES (?, ?);
+-- name: open_events
+SELECT json_group_array(id) FROM events WHERE open > 0 AND id IN (SELECT value FROM json_each(:ids));
+
+-- New ones, renewed ones, and those of unrouted events that are accepted after all.
+-- name: put_keys
+INSERT OR REPLACE INTO keys (key, event, since, routed) VALUES (?, ?, ?, ?);
 
 -- name: add_events
 INSERT INTO events (id, key, source, accepted, routes, open, bytes, head, data)
@@ -139,18 +141,21 @@ WITH j (id, open) AS (VALUES (?, ?))
 UPDATE events SET open = j.open FROM j WHERE events.id = j.id;
 
 -- name: remember
-INSERT INTO remembered (settled, keys) VALUES (:settled, :keys);
+INSERT INTO remembered (at, keys) VALUES (:at, :keys);
 
 -- == housekeeping ==
 
 -- name: longest_remembered
-SELECT id, settled, keys FROM remembered ORDER BY id;
+SELECT id, at, keys FROM remembered ORDER BY id;
 
 -- name: forget_rows
 DELETE FROM remembered WHERE id <= :upto;
 
 -- name: forget_keys
-DELETE FROM keys WHERE key IN (?);
+WITH j (key, at) AS (VALUES (?, ?))
+DELETE FROM keys WHERE key IN (
+    SELECT j.key FROM j CROSS JOIN keys AS k ON k.key = j.key WHERE k.since <= j.at
+);
 
 -- name: oldest_settled
 SELECT json_group_array(json_array(id, event)) FROM (
@@ -275,7 +280,8 @@ WHERE open <> (
 SELECT id FROM events WHERE open > 0 AND NOT EXISTS (SELECT 1 FROM keys AS k WHERE k.key = events.key);
 
 -- name: mend_keys
-INSERT OR IGNORE INTO keys (key, event) SELECT key, id FROM events WHERE open > 0;
+INSERT OR IGNORE INTO keys (key, event, since, routed)
+SELECT key, id, (SELECT n FROM meta WHERE name = 'clock'), 1 FROM events WHERE open > 0;
 
 -- Only what is counted as of now: the settled ones are counted for all time.
 -- name: check_counters

@@ -33,15 +33,18 @@ CREATE TABLE cursors (
 -- Every key that must not be accepted again: 20 bytes, and the event it belongs to.
 CREATE TABLE keys (
     key BLOB PRIMARY KEY,
-    event INTEGER NOT NULL
+    event INTEGER NOT NULL,
+    since REAL NOT NULL,            -- accepted or renewed, in the journal's own time
+    routed INTEGER NOT NULL         -- 0: no route wanted it, so one may yet
 ) WITHOUT ROWID;
 
--- Keys by time of settlement, one row per transaction, 20 bytes each back to back. What is due to be
--- forgotten is at the front, so that neither a scan of `keys` nor an index over it is needed, and settling
--- writes to one place instead of touching a random page per key.
+-- Keys by time of settlement or renewal, one row per transaction, 20 bytes each back to back. What is due to
+-- be forgotten is at the front, so that neither a scan of `keys` nor an index over it is needed, and settling
+-- writes to one place instead of touching a random page per key. A key may be in several rows; one that was
+-- accepted or renewed since a row was written outlives that row.
 CREATE TABLE remembered (
     id INTEGER PRIMARY KEY,
-    settled REAL NOT NULL,          -- in the journal's own time
+    at REAL NOT NULL,               -- in the journal's own time; grows from row to row
     keys BLOB NOT NULL
 );
 

@@ -1,7 +1,8 @@
 """One transaction on the journal: the statements, and the books that will be true once it is on disk."""
 
+import math
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -26,9 +27,11 @@ class Transaction:
         """Wall time, seconds since the epoch."""
         self.steady = steady
         """The journal's own time, see :mod:`dcnios_daemon.buffer.steady`."""
+        self.moment = max(steady, math.nextafter(books.meta.get("clock", 0), math.inf))
+        """The same, but later than in every transaction before: it tells which of two came first."""
         self.changed = False
         """Whether deliveries may have become claimable or counts have changed."""
-        self._settled_keys: list[str] = []
+        self._remembered: dict[str, None] = {}
         self._routes: set[int] = set()
         self._waiting_touched = False
 
@@ -93,22 +96,25 @@ class Transaction:
 
     def remember(self, key: str) -> None:
         """From now on the time runs after which the key may be forgotten."""
-        self._settled_keys.append(key)
+        self._remembered[key] = None
+
+    def hold(self, key: str) -> None:
+        """Its time does not run from this transaction on after all."""
+        self._remembered.pop(key, None)
 
     def close(self) -> Books:
         """Write the books down. Nothing but the commit may follow. Returns them."""
         books, before = self.books, self._before
-        if self._settled_keys:
-            keys = bytes.fromhex("".join(self._settled_keys))
-            self.run("remember", settled=self.steady, keys=keys)
-            books.next_expiry = self.steady if books.next_expiry is None else books.next_expiry
-        if self._settled_keys or self._waiting_touched:
-            books.meta["clock"] = max(self.steady, books.meta["clock"])
+        if self._remembered:
+            self.run("remember", at=self.moment, keys=bytes.fromhex("".join(self._remembered)))
+            books.next_expiry = self.moment if books.next_expiry is None else books.next_expiry
+        if books.meta != before.meta or self._waiting_touched:
+            books.meta["clock"] = self.moment
         counts = [(*place, n) for place, n in books.counts.items() if before.counts.get(place) != n]
         if counts:
-            self.run("set_counters", rows=as_json(counts))
+            self.run_rows("set_counters", counts)
         if books.meta != before.meta:
-            self.run("set_meta", values=as_json(_changes(before.meta, books.meta)))
+            self.run_rows("set_meta", [item for item in books.meta.items() if item not in before.meta.items()])
         self._look_at_queues()
         return books
 
@@ -127,7 +133,7 @@ def load(connection: sqlite3.Connection) -> Books:
     """The books as they are on disk, in time that depends on the number of routes only."""
     books = Books(names={}, counts={}, meta={}, oldest={}, next_due=None, next_expiry=None)
     tx = Transaction(connection, books, now=0, steady=0)
-    books.meta = msgspec.json.decode(tx.value("meta"), type=dict[str, float])
+    books.meta = dict(tx.run("meta").fetchall())
     books.names = msgspec.json.decode(tx.value("names"), type=dict[str, int])
     counters = tx.listed(tuple[int, int, int], "counters")
     books.counts = {(route, state): n for route, state, n in counters}
@@ -148,10 +154,6 @@ def as_json(rows: object) -> str:
 def split_keys(packed: bytes) -> list[bytes]:
     """The keys of a row of ``remembered``."""
     return [packed[start : start + _KEY_BYTES] for start in range(0, len(packed), _KEY_BYTES)]
-
-
-def _changes(before: Mapping[str, float], after: Mapping[str, float]) -> dict[str, float]:
-    return {name: n for name, n in after.items() if before.get(name) != n}
 
 
 def _steps(rows: Sequence[T]) -> Iterable[Sequence[T]]:

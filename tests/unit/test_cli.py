@@ -1,9 +1,11 @@
 """The commands that need no journal, as someone at a terminal meets them."""
 # ruff: noqa: E501 - messages stand whole
 
+import asyncio
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -157,8 +159,9 @@ def test_wrong_usage_is_exit_2(wrong: list[str]) -> None:
 
 
 def run_ends_with(monkeypatch: pytest.MonkeyPatch, end: BaseException | int) -> Result:
-    async def run(settings: DaemonSettings) -> int:
+    async def run(settings: DaemonSettings, *, reread: Callable[[], DaemonSettings]) -> int:
         assert "look" in settings.routes
+        assert await asyncio.to_thread(reread) == settings
         if isinstance(end, BaseException):
             raise end
         return end
