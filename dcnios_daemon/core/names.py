@@ -12,12 +12,12 @@ _ROUTE_CUT = 31
 
 
 def _digest(*parts: str | bytes) -> str:
-    sha = hashlib.sha256()
+    framed = bytearray()
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
-        sha.update(len(raw).to_bytes(8, "big"))
-        sha.update(raw)
-    return sha.hexdigest()
+        framed += len(raw).to_bytes(8, "big")
+        framed += raw
+    return hashlib.sha256(framed).hexdigest()
 
 
 def event_key(source: str, *identity: str | bytes | int) -> str:
@@ -27,7 +27,7 @@ def event_key(source: str, *identity: str | bytes | int) -> str:
         source: The source's name in the configuration.
         identity: What makes the happening itself at its origin (topic, partition, offset, ...).
     """
-    return _digest(source, *(str(part) if isinstance(part, int) else part for part in identity))[:KEY_HEX]
+    return _digest(source, *[str(part) if isinstance(part, int) else part for part in identity])[:KEY_HEX]
 
 
 def order_name(route: str, key: str, attempt: int) -> str:

@@ -4,37 +4,13 @@ One type gives the log line (its ``name`` and fields) and the metric, so that ne
 means that an operator must act, WARNING that one may want to, INFO is a change of state, DEBUG is per event.
 """
 
+from functools import partial
 from typing import ClassVar
 
 import msgspec
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from dcnios_daemon.telemetry.logging import logger
-
-REGISTRY = CollectorRegistry()
-
-_ACCEPTED = Counter(
-    "dcnios_events_accepted", "Events committed to the journal", ["source"], registry=REGISTRY
-)
-_DUPLICATES = Counter("dcnios_events_duplicate", "Happenings seen again", ["source"], registry=REGISTRY)
-_UNROUTED = Counter("dcnios_events_unrouted", "Events no route takes", ["source"], registry=REGISTRY)
-_MALFORMED = Counter("dcnios_events_malformed", "Unreadable input", ["source"], registry=REGISTRY)
-_CONNECTED = Gauge("dcnios_source_connected", "1 while connected", ["source"], registry=REGISTRY)
-_FAILURES = Counter(
-    "dcnios_source_failures", "Times a source had to reconnect", ["source"], registry=REGISTRY
-)
-_RELISTS = Counter("dcnios_source_relists", "Full listings, by cause", ["source", "cause"], registry=REGISTRY)
-_SUBMITTED = Counter("dcnios_orders_submitted", "Orders that a sink took", ["route"], registry=REGISTRY)
-_PUT_OFF = Counter("dcnios_orders_put_off", "Submissions put off", ["route"], registry=REGISTRY)
-_OUTCOMES = Counter("dcnios_outcomes", "Outcomes of attempts", ["route", "result"], registry=REGISTRY)
-_DEAD = Counter("dcnios_deliveries_dead", "Deliveries given up", ["route"], registry=REGISTRY)
-_WAIT = Histogram(
-    "dcnios_event_to_submit_seconds",
-    "From journal commit to the sink's yes",
-    ["route"],
-    registry=REGISTRY,
-    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
-)
+from dcnios_daemon.telemetry import metrics
+from dcnios_daemon.telemetry.logging import say
 
 
 class Signal(msgspec.Struct):
@@ -46,7 +22,7 @@ class Signal(msgspec.Struct):
     def emit(self) -> None:
         """Count it, and log it."""
         self.measure()
-        getattr(logger(), self.level)(self.name, **msgspec.structs.asdict(self))
+        say(self.level, self.name, partial(msgspec.structs.asdict, self))
 
     def measure(self) -> None:
         """Bring the metrics up to date. By default there is none."""
@@ -112,7 +88,7 @@ class SourceConnected(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        _CONNECTED.labels(self.source).set(1)
+        metrics.CONNECTED.labels(self.source).set(1)
 
 
 class SourceFailed(Signal):
@@ -126,8 +102,8 @@ class SourceFailed(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        _CONNECTED.labels(self.source).set(0)
-        _FAILURES.labels(self.source).inc()
+        metrics.CONNECTED.labels(self.source).set(0)
+        metrics.FAILURES.labels(self.source).inc()
 
 
 class SourcePaused(Signal):
@@ -156,7 +132,7 @@ class SourceRelisted(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        _RELISTS.labels(self.source, self.cause).inc()
+        metrics.RELISTS.labels(self.source, self.cause).inc()
 
 
 class SourceCloseFailed(Signal):
@@ -200,7 +176,7 @@ class InputMalformed(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        _MALFORMED.labels(self.source).inc()
+        metrics.MALFORMED.labels(self.source).inc()
 
 
 class EventsAccepted(Signal):
@@ -215,9 +191,9 @@ class EventsAccepted(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        _ACCEPTED.labels(self.source).inc(self.accepted)
-        _DUPLICATES.labels(self.source).inc(self.duplicates)
-        _UNROUTED.labels(self.source).inc(self.unrouted)
+        metrics.ACCEPTED.labels(self.source).inc(self.accepted)
+        metrics.DUPLICATES.labels(self.source).inc(self.duplicates)
+        metrics.UNROUTED.labels(self.source).inc(self.unrouted)
 
 
 # --- journal ------------------------------------------------------------------------------------------
@@ -262,8 +238,8 @@ class OrderSubmitted(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        _SUBMITTED.labels(self.route).inc()
-        _WAIT.labels(self.route).observe(self.waited)
+        metrics.SUBMITTED.labels(self.route).inc()
+        metrics.WAIT.labels(self.route).observe(self.waited)
 
 
 class OrderPutOff(Signal):
@@ -278,7 +254,7 @@ class OrderPutOff(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        _PUT_OFF.labels(self.route).inc()
+        metrics.PUT_OFF.labels(self.route).inc()
 
 
 class AttemptEnded(Signal):
@@ -295,9 +271,9 @@ class AttemptEnded(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        _OUTCOMES.labels(self.route, self.result).inc()
+        metrics.OUTCOMES.labels(self.route, self.result).inc()
         if self.then == "dead":
-            _DEAD.labels(self.route).inc()
+            metrics.DEAD.labels(self.route).inc()
 
 
 # --- sinks --------------------------------------------------------------------------------------------

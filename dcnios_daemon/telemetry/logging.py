@@ -7,7 +7,9 @@ from typing import Any
 
 import structlog
 
-FORMATS = ("json", "console")
+_LEVELS = {
+    name: logging.getLevelNamesMapping()[name.upper()] for name in ("debug", "info", "warning", "error")
+}
 
 
 def setup(*, form: str | None, level: str) -> None:
@@ -18,7 +20,7 @@ def setup(*, form: str | None, level: str) -> None:
         level: The lowest level shown.
     """
     chosen = form or ("console" if sys.stderr.isatty() else "json")
-    threshold = logging.getLevelNamesMapping()[level.upper()]
+    threshold = _LEVELS[level]
     shared: list[Callable[..., Any]] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
@@ -38,6 +40,7 @@ def setup(*, form: str | None, level: str) -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
+    _Speaker.logger = structlog.get_logger().bind()
     _adopt_foreign(shared, tail, threshold)
 
 
@@ -55,7 +58,27 @@ def _adopt_foreign(shared: list[Callable[..., Any]], tail: list[Callable[..., An
     root.setLevel(max(threshold, logging.WARNING))
 
 
-def logger() -> structlog.typing.FilteringBoundLogger:
-    """The daemon's logger. Events are constants like ``source.connected``; all else is key and value."""
-    made: structlog.typing.FilteringBoundLogger = structlog.get_logger()
-    return made
+class _Speaker:
+    """The daemon's logger, bound once: structlog's lazy proxy costs more than most lines.
+
+    Commands that never call :func:`setup` print data to standard output: there only warnings are said, on
+    standard error.
+    """
+
+    logger: structlog.typing.FilteringBoundLogger = structlog.wrap_logger(
+        structlog.PrintLogger(sys.stderr),
+        wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING),
+    ).bind()
+
+
+def say(level: str, event: str, fields: Callable[[], dict[str, Any]]) -> None:
+    """One line of the log, if that level is shown; only then are its fields asked for.
+
+    Args:
+        level: ``debug``, ``info``, ``warning`` or ``error``.
+        event: A constant like ``source.connected``; all else is key and value.
+        fields: Gives them.
+    """
+    logger = _Speaker.logger
+    if logger.is_enabled_for(_LEVELS[level]):
+        getattr(logger, level)(event, **fields())

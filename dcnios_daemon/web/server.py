@@ -16,8 +16,8 @@ from prometheus_client.openmetrics import exposition
 from dcnios_daemon.core.errors import DcniosError, JournalError
 from dcnios_daemon.core.ports import Inbound, Receiver
 from dcnios_daemon.core.settings import Secret
-from dcnios_daemon.telemetry.events import REGISTRY
 from dcnios_daemon.telemetry.health import Health
+from dcnios_daemon.telemetry.metrics import REGISTRY
 from dcnios_daemon.web.api import Api
 
 MAX_BODY = 8 * 1024 * 1024

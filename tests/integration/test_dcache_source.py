@@ -17,7 +17,7 @@ from dcnios_daemon.core.ports import Source
 from dcnios_daemon.sources import runner
 from dcnios_daemon.sources.dcache.source import DcacheSource
 from dcnios_daemon.sources.status import SourceState
-from dcnios_daemon.telemetry.events import REGISTRY
+from dcnios_daemon.telemetry.metrics import REGISTRY
 from tests.contract.dcache_rig import QUICK, DcacheRig, settings
 from tests.contract.source_rig import NAME, Bench
 from tests.fakes.dcache import Chaos, FakeDcache, Switches, tls

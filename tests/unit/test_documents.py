@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+from dcnios_daemon.config.load import load
 from tests import reference
 
 ROOT = Path(__file__).parent.parent.parent
@@ -24,6 +25,14 @@ def test_the_architecture_page_names_only_files_that_exist() -> None:
         r"`((?:core|dispatch|sources|sinks|config|telemetry|web|staging|buffer)/[\w/]+\.py)`", text
     ):
         assert (ROOT / "dcnios_daemon" / path).exists(), path
+
+
+def test_the_configuration_on_the_first_screen_is_right(tmp_path: Path) -> None:
+    [block] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    file = tmp_path / "daemon.yaml"
+    file.write_text(block, encoding="utf-8")
+    settings = load(file, environ={}, files=False)
+    assert list(settings.routes) == ["grayify"]
 
 
 def test_make_lists_its_targets() -> None:

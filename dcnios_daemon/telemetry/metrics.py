@@ -1,0 +1,24 @@
+"""What Prometheus is told. Only the typed events in ``telemetry.events`` touch these."""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+REGISTRY = CollectorRegistry()
+
+ACCEPTED = Counter("dcnios_events_accepted", "Events committed to the journal", ["source"], registry=REGISTRY)
+DUPLICATES = Counter("dcnios_events_duplicate", "Happenings seen again", ["source"], registry=REGISTRY)
+UNROUTED = Counter("dcnios_events_unrouted", "Events no route takes", ["source"], registry=REGISTRY)
+MALFORMED = Counter("dcnios_events_malformed", "Unreadable input", ["source"], registry=REGISTRY)
+CONNECTED = Gauge("dcnios_source_connected", "1 while connected", ["source"], registry=REGISTRY)
+FAILURES = Counter("dcnios_source_failures", "Times a source had to reconnect", ["source"], registry=REGISTRY)
+RELISTS = Counter("dcnios_source_relists", "Full listings, by cause", ["source", "cause"], registry=REGISTRY)
+SUBMITTED = Counter("dcnios_orders_submitted", "Orders that a sink took", ["route"], registry=REGISTRY)
+PUT_OFF = Counter("dcnios_orders_put_off", "Submissions put off", ["route"], registry=REGISTRY)
+OUTCOMES = Counter("dcnios_outcomes", "Outcomes of attempts", ["route", "result"], registry=REGISTRY)
+DEAD = Counter("dcnios_deliveries_dead", "Deliveries given up", ["route"], registry=REGISTRY)
+WAIT = Histogram(
+    "dcnios_event_to_submit_seconds",
+    "From journal commit to the sink's yes",
+    ["route"],
+    registry=REGISTRY,
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
+)
