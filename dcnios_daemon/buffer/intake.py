@@ -1,11 +1,11 @@
 """Append: events, their deliveries and the source's cursor, all or nothing, and no key twice.
 
-A key that is known makes a duplicate, with two exceptions. If no route wanted the event then and one does now,
-the event is accepted after all. And if its memory has run for a while, it starts anew, because what is still
-being offered (by a source that lists what is there) must not be forgotten and run again.
+A known key makes a duplicate. But if no route wanted the event when it was first seen and one does now, it is
+accepted after all. And the memory of a key that has run for a while starts anew, because what is still being
+offered (by a source that lists what is there) must not be forgotten and run again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -45,11 +45,17 @@ def append(
         key: Known(event, since, routed == 1)
         for key, event, since, routed in tx.run_keys("known_keys", sorted(keys))
     }
-    intake = _Intake(tx, marks, known)
-    intake.renew(dedupe_for / 2)
+    intake = _Intake(tx, marks, known, fading=_fading(tx, known, dedupe_for / 2))
     results = [intake.take(arrival) for arrival in arrivals]
     intake.write()
     return results
+
+
+def _fading(tx: Transaction, known: Mapping[bytes, Known], half: float) -> set[bytes]:
+    """Keys of settled events whose memory has run for at least ``half`` seconds."""
+    old = {key: one.event for key, one in known.items() if one.since + half <= tx.steady + TOLERANCE}
+    still_open = set(tx.listed(int, "open_events", ids=as_json(list(old.values())))) if old else set()
+    return {key for key, event in old.items() if event not in still_open}
 
 
 def key_bytes(key: str) -> bytes:
@@ -67,10 +73,13 @@ def key_bytes(key: str) -> bytes:
 class _Intake:
     """Gathers the rows of all arrivals of a transaction, then writes them together."""
 
-    def __init__(self, tx: Transaction, marks: Watermarks, known: dict[bytes, Known]) -> None:
+    def __init__(
+        self, tx: Transaction, marks: Watermarks, known: dict[bytes, Known], *, fading: set[bytes]
+    ) -> None:
         self._tx = tx
         self._marks = marks
         self._known = known
+        self._fading = fading
         self._put: set[bytes] = set()
         self._events: list[tuple[object, ...]] = []
         self._deliveries: list[tuple[int, int, int, int]] = []
@@ -95,34 +104,45 @@ class _Intake:
 
     def _take_one(self, source: int, admission: Admission) -> bool:
         tx, event = self._tx, admission.event
-        key = key_bytes(event.key)
-        if key in self._known:
+        key, routes = key_bytes(event.key), tuple(dict.fromkeys(admission.routes))
+        known = self._known.get(key)
+        if known is not None and (known.routed or not routes):
+            self._renew(key, known)
             return False
-        self._known.add(key)
-        routes = tuple(dict.fromkeys(admission.routes))
         first = tx.add("next", max(len(routes), 1))
+        self._known[key] = Known(first, tx.moment, routed=bool(routes))
+        self._put.add(key)
+        self._fading.discard(key)
         head, data = pack(head_of(event)), event.data if routes else None
         size = weight(head, event.data) if routes else 0
-        self._keys.append((key, first))
         self._events.append((first, key, source, tx.now, max(len(routes), 1), len(routes), size, head, data))
         for place, route in enumerate(routes, start=first):
             number = tx.number(route)
             self._deliveries.append((place, first, number, Code.QUEUED.value))
             tx.count(number, Code.QUEUED, 1)
         if routes:
+            tx.hold(key.hex())
             tx.add("events", 1)
             tx.add("bytes", size)
         else:
             self._unrouted.append((first, first, tx.now, tx.add("turn", 1)))
             tx.add("history", 1)
             tx.count(0, Code.UNROUTED, 1)
-            tx.remember(event.key)
+            tx.remember(key.hex())
         return True
+
+    def _renew(self, key: bytes, known: Known) -> None:
+        if key in self._fading:
+            self._fading.remove(key)
+            known.since = self._tx.moment
+            self._put.add(key)
+            self._tx.remember(key.hex())
 
     def write(self) -> None:
         """Put all rows down."""
         tx = self._tx
-        tx.run_rows("add_keys", sorted(self._keys))
+        known = ((key, self._known[key]) for key in sorted(self._put))
+        tx.run_rows("put_keys", [(key, one.event, one.since, one.routed) for key, one in known])
         tx.run_rows("add_events", self._events)
         tx.run_rows("add_deliveries", self._deliveries)
         tx.run_rows("add_unrouted", self._unrouted)

@@ -194,7 +194,7 @@ class SqliteJournal:
     # -- to and from the thread -------------------------------------------------------------------------
 
     def _append(self, tx: Transaction, arrivals: Sequence[Any]) -> Sequence[Appended | JournalFull]:
-        return intake.append(tx, arrivals, self._marks)
+        return intake.append(tx, arrivals, marks=self._marks, dedupe_for=self._dedupe_for)
 
     def _opened(self) -> Writer:
         if self._writer is None:

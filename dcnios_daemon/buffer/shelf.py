@@ -22,6 +22,16 @@ class Kept(msgspec.Struct, eq=False):
     open: int
 
 
+class Known(msgspec.Struct, eq=False):
+    """What is kept with a key."""
+
+    since: float
+    """When it was accepted or renewed, in the journal's own time."""
+    routed: bool
+    until: float | None = None
+    """When it is forgotten; None while its event is open."""
+
+
 class Entry(msgspec.Struct, eq=False):
     """A delivery."""
 
@@ -55,14 +65,22 @@ class Shelf:
         self.counts: Counter[tuple[str, State]] = Counter()
         self.events = self.bytes = self.duplicates = 0
         self._settled: deque[int] = deque()
-        self._keys: set[str] = set()
+        self._keys: dict[str, Known] = {}
         self._remembered: deque[tuple[float, str]] = deque()
         self._next = 1
 
     def forget(self) -> None:
         """Keys that were kept long enough may come again."""
         while self._remembered and self.steady.has_come(self._remembered[0][0] + self._dedupe_for):
-            self._keys.discard(self._remembered.popleft()[1])
+            _, key = self._remembered.popleft()
+            known = self._keys.get(key)
+            if known is not None and known.until is not None and self.steady.has_come(known.until):
+                del self._keys[key]
+
+    def _remember(self, key: str) -> None:
+        now = self.steady.now()
+        self._keys[key].until = now + self._dedupe_for
+        self._remembered.append((now, key))
 
     def prune(self, history: int) -> None:
         """Keep only so many settled deliveries."""
@@ -91,9 +109,11 @@ class Shelf:
     def accept(self, admission: Admission) -> bool:
         """Take an event. Returns False when its key is known."""
         event, routes = admission.event, tuple(dict.fromkeys(admission.routes))
-        if event.key in self._keys:
+        known = self._keys.get(event.key)
+        if known is not None and (known.routed or not routes):
+            self._renew(event.key, known)
             return False
-        self._keys.add(event.key)
+        self._keys[event.key] = Known(self.steady.now(), routed=bool(routes))
         size = weight(pack(head_of(event)), event.data) if routes else 0
         kept = Kept(event, self._clock.now(), size, len(routes))
         self.events += bool(routes)
@@ -109,13 +129,18 @@ class Shelf:
                 self._settle(entry)
         return True
 
+    def _renew(self, key: str, known: Known) -> None:
+        if known.until is not None and self.steady.has_come(known.since + self._dedupe_for / 2):
+            known.since = self.steady.now()
+            self._remember(key)
+
     def _settle(self, entry: Entry) -> None:
         entry.settled = self._clock.now()
         self._settled.append(entry.id)
         kept = entry.kept
         kept.open -= 1
         if kept.open <= 0:
-            self._remembered.append((self.steady.now(), kept.event.key))
+            self._remember(kept.event.key)
             self.events -= kept.open == 0
             self.bytes -= kept.bytes
             kept.event = msgspec.structs.replace(kept.event, data=b"")

@@ -114,7 +114,7 @@ class Transaction:
         if counts:
             self.run_rows("set_counters", counts)
         if books.meta != before.meta:
-            self.run_rows("set_meta", [item for item in books.meta.items() if item not in before.meta.items()])
+            self.run_rows("set_meta", list(books.meta.items() - before.meta.items()))
         self._look_at_queues()
         return books
 

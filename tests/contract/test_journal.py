@@ -129,7 +129,7 @@ async def test_the_gate_stays_shut_until_the_low_watermark(make: Maker) -> None:
 
 async def test_unrouted_events_are_counted_and_listed_but_not_kept(journal: AnyJournal) -> None:
     assert (await journal.append("uploads", admit(1, routes=()), None)).accepted == 1
-    assert (await journal.append("uploads", admit(1), None)).duplicates == 1
+    assert (await journal.append("uploads", admit(1, routes=()), None)).duplicates == 1
     stats = await journal.stats()
     assert (stats.events, stats.bytes, stats.deliveries) == (0, 0, {"": {"unrouted": 1}})
     event, deliveries = await journal.show(make_event(1).key)
@@ -375,20 +375,115 @@ async def test_drop_settles_queued_and_dead_ones_for_good(journal: AnyJournal, c
 
 async def test_a_key_is_remembered_from_settlement_on(make: Maker, clock: ManualClock) -> None:
     journal = await make(dedupe_for=100)
-    await journal.append("uploads", admit(1, 2), None)
+    await journal.append("uploads", admit(1, 2, 4), None)
     await journal.append("uploads", admit(3, routes=()), None)
     clock.pass_time(1000)
     assert (await journal.append("uploads", admit(1, 2), None)).duplicates == 2
     assert (await journal.append("uploads", admit(3, routes=()), None)).accepted == 1
-    (claim,) = await journal.claim("train", 1)
-    await journal.finish([claim.delivery], good(claim), Succeed())
+    assert (await journal.stats()).deliveries[""] == {"unrouted": 2}
+    for claim in await journal.claim("train", 3):
+        if claim.event != make_event(2):
+            await journal.finish([claim.delivery], good(claim), Succeed())
     clock.pass_time(99)
-    assert (await journal.append("uploads", admit(1), None)).duplicates == 1
+    assert (await journal.append("uploads", admit(4), None)).duplicates == 1
     clock.pass_time(1)
-    assert await journal.append("uploads", admit(1, 2), None) == Appended(accepted=1, duplicates=1)
+    assert await journal.append("uploads", admit(1, 2, 4), None) == Appended(accepted=1, duplicates=2)
     event, deliveries = await journal.show(make_event(1).key)
     assert event is not None
     assert [one.state for one in deliveries] == [State.QUEUED, State.SUCCEEDED]
+
+
+async def test_a_key_that_is_still_being_offered_is_not_forgotten(make: Maker, clock: ManualClock) -> None:
+    """A listing offers a file as long as it is there: forgotten in between, it would run a second time."""
+    journal = await make(dedupe_for=100)
+    await journal.append("uploads", admit(1, 2), None)
+    await journal.append("uploads", admit(3, routes=()), None)
+    for claim in await journal.claim("train", 2):
+        await journal.finish([claim.delivery], good(claim), Succeed())
+    for _ in range(6):
+        clock.pass_time(49)
+        assert (await journal.append("uploads", admit(1), None)).duplicates == 1
+        assert (await journal.append("uploads", admit(3, routes=()), None)).duplicates == 1
+    assert (await journal.append("uploads", admit(2), None)).accepted == 1
+    clock.pass_time(100)
+    assert (await journal.append("uploads", admit(1), None)).accepted == 1
+    assert (await journal.append("uploads", admit(3, routes=()), None)).accepted == 1
+
+
+async def test_a_duplicate_soon_after_leaves_the_memory_as_it_is(make: Maker, clock: ManualClock) -> None:
+    journal = await make(dedupe_for=100)
+    await journal.append("uploads", admit(1, 2), None)
+    for claim in await journal.claim("train", 2):
+        await journal.finish([claim.delivery], good(claim), Succeed())
+    clock.pass_time(49)
+    assert (await journal.append("uploads", admit(1, 2), None)).duplicates == 2
+    clock.pass_time(1)
+    assert (await journal.append("uploads", admit(1), None)).duplicates == 1
+    clock.pass_time(50)
+    assert (await journal.append("uploads", admit(2), None)).accepted == 1
+    clock.pass_time(49)
+    assert (await journal.append("uploads", admit(1), None)).duplicates == 1
+
+
+async def test_an_offer_while_it_is_not_settled_shortens_nothing(make: Maker, clock: ManualClock) -> None:
+    journal = await make(dedupe_for=100)
+    await journal.append("uploads", admit(1), None)
+    clock.pass_time(60)
+    assert (await journal.append("uploads", admit(1), None)).duplicates == 1
+    clock.pass_time(60)
+    (claim,) = await journal.claim("train", 1)
+    await journal.finish([claim.delivery], good(claim), Succeed())
+    clock.pass_time(99)
+    assert (await journal.append("uploads", admit(9), None)).accepted == 1
+    assert (await journal.append("uploads", admit(1), None)).duplicates == 1
+
+
+async def test_what_was_unrouted_is_accepted_once_there_are_routes(journal: AnyJournal) -> None:
+    """A file loses its temporary name; or the operator adds a route and the source lists again."""
+    await journal.append("uploads", admit(1, routes=()), None)
+    await journal.append("uploads", admit(1, routes=()), None)
+    assert len(await journal.deliveries()) == 1
+    renamed = [Admission(make_event(1, subject="inbox/final"), ("train",))]
+    assert await journal.append("uploads", renamed, None) == Appended(accepted=1, duplicates=0)
+    assert await journal.append("uploads", renamed, None) == Appended(accepted=0, duplicates=1)
+    assert (await journal.append("uploads", admit(1, routes=()), None)).duplicates == 1
+    stats = await journal.stats()
+    assert (stats.events, stats.duplicates) == (1, 3)
+    assert stats.deliveries == {"": {"unrouted": 1}, "train": {"queued": 1}}
+    (claim,) = await journal.claim("train", 5)
+    assert claim.event == renamed[0].event
+    event, shown = await journal.show(claim.event.key)
+    assert event == claim.event
+    assert [one.state for one in shown] == [State.SUBMITTING, State.UNROUTED]
+
+
+async def test_unrouted_and_routed_in_one_append(journal: AnyJournal) -> None:
+    both = [*admit(1, routes=()), *admit(1), *admit(1, routes=())]
+    assert await journal.append("uploads", both, None) == Appended(accepted=2, duplicates=1)
+    assert numbers(await journal.claim("train", 5)) == [1]
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_its_unrouted_past_does_not_make_it_forgotten(
+    make: Maker, clock: ManualClock, together: bool
+) -> None:
+    journal = await make(dedupe_for=100)
+    if together:
+        await journal.append("uploads", [*admit(1, routes=()), *admit(1)], None)
+    else:
+        await journal.append("uploads", admit(1, routes=()), None)
+        await journal.append("uploads", admit(1), None)
+    clock.pass_time(60)
+    (claim,) = await journal.claim("train", 1)
+    clock.pass_time(60)
+    await journal.append("uploads", admit(8), None)
+    assert (await journal.append("uploads", admit(1), None)).duplicates == 1
+    await journal.finish([claim.delivery], good(claim), Succeed())
+    clock.pass_time(99)
+    await journal.append("uploads", admit(9), None)
+    assert await journal.cursor("uploads") is None
+    clock.pass_time(1)
+    assert (await journal.append("uploads", admit(1), None)).accepted == 1
 
 
 async def test_settled_deliveries_are_kept_for_people_up_to_a_bound(make: Maker) -> None:

@@ -28,7 +28,17 @@ from dcnios_daemon.buffer.journal import SqliteJournal
 from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.errors import JournalFull
 from dcnios_daemon.core.names import order_name
-from dcnios_daemon.core.ports import Admission, Appended, Claim, Dead, Outcome, Retry, State, Succeed
+from dcnios_daemon.core.ports import (
+    Admission,
+    Appended,
+    Claim,
+    Dead,
+    Delivery,
+    Outcome,
+    Retry,
+    State,
+    Succeed,
+)
 from tests.clocks import ManualClock
 from tests.contract.journal_rig import make_event, make_journal
 
@@ -56,6 +66,13 @@ class Delivered(msgspec.Struct):
     due: float = 0.0
 
 
+def _rounded(one: Any) -> Any:
+    """A file's own time runs ahead by the least that there is at each transaction."""
+    if isinstance(one, Delivery) and one.retry_at is not None:
+        return msgspec.structs.replace(one, retry_at=round(one.retry_at, 6))
+    return one
+
+
 class JournalMachine(RuleBasedStateMachine):
     """Both journals in step, and the model beside them."""
 
@@ -72,6 +89,9 @@ class JournalMachine(RuleBasedStateMachine):
         self.deliveries: dict[int, Delivered] = {}
         self.forget_at: dict[int, float] = {}
         """Event number to when its key is forgotten; infinite while it is not settled."""
+        self.since: dict[int, float] = {}
+        """Event number to when it was accepted or renewed."""
+        self.unrouted: set[int] = set()
         self.done: Counter[tuple[str, State]] = Counter()
         self.next = 1
         self.full = False
@@ -100,7 +120,9 @@ class JournalMachine(RuleBasedStateMachine):
             said = self._run(getattr(journal, name)(*arguments, **more))
         except JournalFull:
             return JournalFull
-        return list(said) if isinstance(said, Sequence) and not isinstance(said, str) else said
+        if isinstance(said, Sequence) and not isinstance(said, str):
+            return [_rounded(one) for one in said]
+        return said
 
     # -- the model's own reckoning ----------------------------------------------------------------------
 
@@ -133,17 +155,30 @@ class JournalMachine(RuleBasedStateMachine):
         if self.full:
             assert said is JournalFull
             return
-        new = [
-            number for number in dict.fromkeys(numbers) if self.forget_at.get(number, 0) <= self.clock.now()
-        ]
+        new = [number for number in dict.fromkeys(numbers) if self._is_new(number, routes)]
         assert said == Appended(accepted=len(new), duplicates=len(numbers) - len(new))
         self.cursor = cursor
         self.duplicates += said.duplicates
-        for number in new:
-            self._accept(number, routes)
+        for number in dict.fromkeys(numbers):
+            if number in new:
+                self._accept(number, routes)
+            else:
+                self._meet_again(number)
         self._level()
 
+    def _is_new(self, number: int, routes: list[str]) -> bool:
+        forgotten = self.forget_at.get(number, 0) <= self.clock.now()
+        return forgotten or (number in self.unrouted and bool(routes))
+
+    def _meet_again(self, number: int) -> None:
+        due = self.since[number] + DEDUPE_FOR / 2
+        if number not in self._open_events() and due <= self.clock.now():
+            self.since[number] = self.clock.now()
+            self.forget_at[number] = self.clock.now() + DEDUPE_FOR
+
     def _accept(self, number: int, routes: list[str]) -> None:
+        self.since[number] = self.clock.now()
+        (self.unrouted.discard if routes else self.unrouted.add)(number)
         for route in routes:
             self.deliveries[self.next] = Delivered(id=self.next, number=number, route=route)
             self.next += 1

@@ -71,7 +71,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     """From 1. Rises only when an outcome was a failure that the policy retries."""
     order: str
     """The name of the order that it belongs to; deliveries that are batched share one."""
-    accepted: float = 0.0
+    accepted: float
     """When the journal committed the event, seconds since the epoch."""
     event: Event
 

@@ -47,6 +47,11 @@ class Journal(Protocol):
     async def append(self, source: str, admissions: Sequence[Admission], cursor: str | None) -> Appended:
         """Events, their deliveries and the cursor, in one transaction; known keys are left out.
 
+        A key is known for ``dedupe_for`` seconds after its event was settled. If it is met again then, and
+        was accepted or last renewed at least half of ``dedupe_for`` ago, it is renewed: the seconds run anew.
+        So a happening that a source keeps offering is never forgotten, and hardly ever costs a write.
+        The key of an event that was unrouted counts as unknown when there are routes for it now.
+
         Raises:
             JournalFull: At a bound before this append; nothing was written. An append is never cut: the
                 last one may pass the bound.
