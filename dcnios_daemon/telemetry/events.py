@@ -154,6 +154,10 @@ class StreamLost(Signal):
     error: str
     again_in: float
 
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.STREAMS_LOST.labels(self.source).inc()
+
 
 class WatchRefused(Signal):
     """A directory or file below a watched one may not be seen: nothing comes from there."""

@@ -27,7 +27,7 @@ def setup(*, form: str | None, level: str) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     last: Callable[..., Any] = (
-        structlog.dev.ConsoleRenderer(timestamp_key="time")
+        structlog.dev.ConsoleRenderer(timestamp_key="time", colors=sys.stderr.isatty())
         if chosen == "console"
         else structlog.processors.JSONRenderer(ensure_ascii=False)
     )

@@ -10,6 +10,9 @@ UNROUTED = Counter("dcnios_events_unrouted", "Events no route takes", ["source"]
 MALFORMED = Counter("dcnios_events_malformed", "Unreadable input", ["source"], registry=REGISTRY)
 CONNECTED = Gauge("dcnios_source_connected", "1 while connected", ["source"], registry=REGISTRY)
 FAILURES = Counter("dcnios_source_failures", "Times a source had to reconnect", ["source"], registry=REGISTRY)
+STREAMS_LOST = Counter(
+    "dcnios_source_streams_lost", "Streams of notifications that broke", ["source"], registry=REGISTRY
+)
 RELISTS = Counter("dcnios_source_relists", "Full listings, by cause", ["source", "cause"], registry=REGISTRY)
 SUBMITTED = Counter("dcnios_orders_submitted", "Orders that a sink took", ["route"], registry=REGISTRY)
 PUT_OFF = Counter("dcnios_orders_put_off", "Submissions put off", ["route"], registry=REGISTRY)
