@@ -210,7 +210,7 @@ routes:
         "f.yaml:27: routes.third.batch.size: must be a whole number, not 'x'",
         "f.yaml:27: routes.third.burst: must be at least 1, not 0.5",
         "f.yaml:27: routes.third.in_flight: must be a whole number, not 1.5",
-        "f.yaml:27: routes.third.payload: 'both' is not known here: known are original, cloudevent",
+        "f.yaml:27: routes.third.payload: 'both' is not known here: known are original, cloudevent, reference",
         "f.yaml:27: routes.third.run: is missing",
         "f.yaml:28: routes.fourth.from.0: 'nobody' is no source: known are uploads, Bad_Name, typo, none, text, both, hook",
         "f.yaml:28: routes.fourth.run.kind: 'kafka' is no kind of run: known are box, nothing",
