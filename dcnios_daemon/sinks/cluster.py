@@ -7,7 +7,6 @@ cost three times the CPU, and its 700 model classes 65 MB that no line here need
 
 import asyncio
 import importlib.util
-import io
 import os
 import ssl
 import sys
@@ -23,11 +22,11 @@ import aiohttp
 import msgspec
 import yaml
 
-from dcnios_daemon import __version__
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkUnavailable
 from dcnios_daemon.core.settings import Settings
 from dcnios_daemon.sinks.answers import Unrecognised, failure
+from dcnios_daemon.sinks.calls import Call
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds the account that it runs as."""
@@ -38,14 +37,6 @@ RENEW_SECONDS = 60.0
 REQUEST_SECONDS, CONNECT_SECONDS = 30.0, 10.0
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes. etcd holds no object over 1.5 MiB; escaped as JSON one may be six times that."""
-PIECE = 1024 * 1024
-"""Bytes of a body that are sent at once."""
-_GROUPS = {"jobs": "/apis/batch/v1", "pods": "/api/v1", "secrets": "/api/v1"}
-_JSON = "application/json"
-_AGENT = f"dcnios-daemon/{__version__}"
-_MERGE_PATCH = "application/merge-patch+json"
-_WHO_IT_IS = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
-"""Of what was just sent, only the metadata comes back: a tenth less CPU for a Job."""
 
 
 class KubernetesSettings(Settings):
@@ -214,23 +205,11 @@ def _proxy(url: str) -> str | None:
     return urllib.request.getproxies().get(parts.scheme)
 
 
-class _Call(msgspec.Struct, frozen=True):
-    method: str
-    path: str
-    query: Mapping[str, str] | None
-    body: bytes | None
-    limits: aiohttp.ClientTimeout
-
-    def stream(self) -> bytes | io.BytesIO | None:
-        """The body as aiohttp wants it: a large one in pieces, so that the loop has turns in between."""
-        return io.BytesIO(self.body) if self.body and len(self.body) > PIECE else self.body
-
-
 class ClusterSession:
     """Requests to one API server. Opens at the first; many may use it at the same time.
 
-    Paths are below the namespace: ``jobs``, ``jobs/<name>``, ``pods/<name>/log``. Any call raises the errors
-    of :mod:`dcnios_daemon.sinks.answers`, or SinkUnavailable when there is no answer.
+    For paths see :class:`~dcnios_daemon.sinks.calls.Call`. Any call raises the errors of
+    :mod:`dcnios_daemon.sinks.answers`, or SinkUnavailable when there is no answer.
     """
 
     def __init__(self, settings: KubernetesSettings, clock: Clock) -> None:
@@ -253,7 +232,7 @@ class ClusterSession:
         """The body of a successful answer; to a POST or PATCH (a JSON merge patch) the object's metadata."""
         limits = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
         with _mapped(path):
-            async with await self._answer(_Call(method, path, query, body, limits)) as answer:
+            async with await self._answer(Call(method, path, query, body, limits)) as answer:
                 return await answer.read()
 
     async def lines(self, path: str, query: Mapping[str, str], *, quiet: float) -> AsyncGenerator[bytes]:
@@ -261,7 +240,7 @@ class ClusterSession:
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=quiet)
         begun: list[bytes] = []
         with _mapped(path):
-            async with await self._answer(_Call("GET", path, query, None, limits)) as answer:
+            async with await self._answer(Call("GET", path, query, None, limits)) as answer:
                 try:
                     async for chunk in answer.content.iter_any():
                         *ended, rest = chunk.split(b"\n")
@@ -274,13 +253,17 @@ class ClusterSession:
                 except aiohttp.ServerTimeoutError:
                     return
 
+    async def namespace(self) -> str:
+        """Where Jobs are made."""
+        return (await self._current()).namespace
+
     async def aclose(self) -> None:
         """Close the connections."""
         if self._http is not None:
             await self._http.close()
             self._http = None
 
-    async def _answer(self, call: _Call) -> aiohttp.ClientResponse:
+    async def _answer(self, call: Call) -> aiohttp.ClientResponse:
         """A successful answer, its body not read. A credential that is refused is renewed, once."""
         access = await self._current()
         try:
@@ -288,24 +271,18 @@ class ClusterSession:
         except Unrecognised:
             return await self._send(await self._renew(access, afresh=True), call)
 
-    async def _send(self, access: Access, call: _Call) -> aiohttp.ClientResponse:
+    async def _send(self, access: Access, call: Call) -> aiohttp.ClientResponse:
         if self._http is None:
             self._http = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=60),
                 cookie_jar=aiohttp.DummyCookieJar(),
             )
-        headers = {"User-Agent": _AGENT, "Accept": _JSON}
-        if call.body is not None:
-            headers["Accept"] = _WHO_IT_IS
-            headers["Content-Type"] = _MERGE_PATCH if call.method == "PATCH" else _JSON
-        if access.authorization:
-            headers["Authorization"] = access.authorization
         answer = await self._http.request(
             call.method,
-            f"{access.url}{_GROUPS[call.path.partition('/')[0]]}/namespaces/{access.namespace}/{call.path}",
+            access.url + call.address(access.namespace),
             params=call.query,
             data=call.stream(),
-            headers=headers,
+            headers=call.headers(access.authorization),
             timeout=call.limits,
             ssl=access.tls or True,
             server_hostname=access.server_name,

@@ -1,11 +1,12 @@
 """Which kinds of ``run`` there are. A new one is a module beside this and one line here."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from dcnios_daemon.core.ports import Sink
 from dcnios_daemon.core.settings import Settings
+from dcnios_daemon.sinks import job_check
 from dcnios_daemon.sinks.dry_run import DryRun, DryRunSink
 from dcnios_daemon.sinks.job import JobRun, JobSink
 from dcnios_daemon.sinks.process import ProcessRun, ProcessSink
@@ -19,10 +20,14 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
     """A route's ``run`` block, without ``kind``."""
     build: Callable[[SinkContext], Sink]
     """Makes the one sink that serves all routes of the kind."""
+    check: Callable[..., Awaitable[Sequence[str]]] | None = None
+    """``check(kubernetes=…, any_payload=…)`` goes to the neighbour and says what is missing there and what
+    would help, a sentence each; it changes nothing and raises any of our errors where it gets no further.
+    ``any_payload``: whether orders may hold what is no text, or more than an annotation takes."""
 
 
 KINDS: dict[str, SinkKind] = {
-    "job": SinkKind(settings=JobRun, build=JobSink),
+    "job": SinkKind(settings=JobRun, build=JobSink, check=job_check.check),
     "process": SinkKind(settings=ProcessRun, build=ProcessSink),
     "dry-run": SinkKind(settings=DryRun, build=DryRunSink),
 }

@@ -1,18 +1,21 @@
 """Which kinds of source there are. A new one is a module beside this and one line here."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
 
 from dcnios_daemon.core.ports import Source, Store
 from dcnios_daemon.core.settings import Secret, Settings
-from dcnios_daemon.sources import cloudevents, directory
+from dcnios_daemon.sources import cloudevents, directory, directory_check
+from dcnios_daemon.sources.dcache import check as dcache_check
 from dcnios_daemon.sources.dcache import door
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.source import DcacheSource
+from dcnios_daemon.sources.kafka import check as kafka_check
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.source import KafkaSource
+from dcnios_daemon.sources.minio import check as minio_check
 from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.sources.minio.source import MinioSource
 from dcnios_daemon.staging.files import FileStore
@@ -30,6 +33,13 @@ class SourceKind(msgspec.Struct, frozen=True, kw_only=True):
     """From its settings: the store behind it, where staging can read and write."""
     receives: bool = False
     """Whether it is a ``Receiver``, told of events at ``/sources/<name>``."""
+    check: Callable[..., Awaitable[Sequence[str]]] | None = None
+    """``check(name=…, settings=…, instance=…, targets=…)`` goes to the server and says what is missing there
+    and what would help, a sentence each; it changes nothing and raises any of our errors where it gets no
+    further. ``targets`` is where results are put by way of it: place in the configuration to what it says.
+    None: there is nobody to go to."""
+    any_payload: bool = False
+    """Whether its events may hold what is no text, or more than an annotation takes."""
     token: Callable[[Any], Secret | None] = lambda _: None
     """From its settings: what callers there must present; None: anyone who reaches the port may."""
 
@@ -39,19 +49,24 @@ KINDS: dict[str, SourceKind] = {
         settings=cloudevents.CloudEventsSettings,
         build=cloudevents.build,
         receives=True,
+        any_payload=True,
         token=lambda settings: settings.token,
     ),
-    "dcache": SourceKind(settings=DcacheSettings, build=DcacheSource, store=door.store),
+    "dcache": SourceKind(
+        settings=DcacheSettings, build=DcacheSource, store=door.store, check=dcache_check.check
+    ),
     "directory": SourceKind(
         settings=directory.DirectorySettings,
         build=directory.build,
         store=lambda settings: FileStore(settings.path),
+        check=directory_check.check,
     ),
-    "kafka": SourceKind(settings=KafkaSettings, build=KafkaSource),
+    "kafka": SourceKind(settings=KafkaSettings, build=KafkaSource, check=kafka_check.check, any_payload=True),
     "minio": SourceKind(
         settings=MinioSettings,
         build=MinioSource,
         store=S3Store,
+        check=minio_check.check,
         receives=True,
         token=lambda settings: settings.webhook_token,
     ),

@@ -216,10 +216,15 @@ class S3Client:
 
     @contextlib.asynccontextmanager
     async def get(
-        self, bucket: str, query: Sequence[tuple[str, str]], *, silence: float = _SILENCE
+        self, bucket: str, query: Sequence[tuple[str, str]], *, silence: float | None = None
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        """A signed GET of the bucket; the body is the caller's to read, as slowly as it comes, but for a
-        ``silence`` of so many seconds.
+        """A signed GET of the bucket; the body is the caller's to read, as slowly as it comes.
+
+        Args:
+            bucket: Its name.
+            query: Names and values, as often as needed.
+            silence: For an answer without end: seconds without a byte until it is broken off. Such an answer
+                is not to be compressed, since that holds small pieces back.
 
         Raises:
             StoreUnavailable, StoreError: As :meth:`pages`, also while the body is read.
@@ -228,7 +233,11 @@ class S3Client:
         url = f"{where}?{urlencode(query, quote_via=quote, safe='')}"
         headers = await self._signer.headers(url)
         session = await self._open()
-        limits = aiohttp.ClientTimeout(total=None, connect=_CONNECT, sock_connect=_CONNECT, sock_read=silence)
+        limits = aiohttp.ClientTimeout(
+            total=None, connect=_CONNECT, sock_connect=_CONNECT, sock_read=silence or _SILENCE
+        )
+        if silence is not None:
+            headers["Accept-Encoding"] = "identity"
         try:
             async with session.get(yarl.URL(url, encoded=True), headers=headers, timeout=limits) as response:
                 if response.status >= _NO_ANSWER:

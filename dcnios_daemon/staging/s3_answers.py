@@ -11,6 +11,15 @@ from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 _PLEASE_WAIT = frozenset({408, 429, 500, 502, 503, 504})
 
 
+class Refused(StoreError):
+    """The store says no."""
+
+    def __init__(self, message: str, *, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+        """Its word for why: ``NoSuchBucket``, ``AccessDenied``; empty if it has none."""
+
+
 class S3Object(msgspec.Struct, frozen=True):
     """One object of a listing."""
 
@@ -57,8 +66,9 @@ def refusal(where: str, status: int, body: bytes) -> StoreError:
     """Our error for an answer that is none, with the store's own words."""
     try:
         root = ET.fromstring(body)  # noqa: S314 - the operator's own store; expat bounds expansion
-        words = f"{root.findtext('Code')}: {root.findtext('Message')}"
+        code = root.findtext("Code") or ""
+        words = f"{code}: {root.findtext('Message')}"
     except ET.ParseError:
-        words = body[:200].decode(errors="replace").strip()
-    error = StoreUnavailable if status in _PLEASE_WAIT else StoreError
-    return error(f"{where}: {status} {words}".rstrip())
+        code, words = "", body[:200].decode(errors="replace").strip()
+    said = f"{where}: {status} {words}".rstrip()
+    return StoreUnavailable(said) if status in _PLEASE_WAIT else Refused(said, code=code)

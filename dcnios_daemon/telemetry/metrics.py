@@ -1,4 +1,8 @@
-"""What Prometheus is told. Only the typed events in ``telemetry.events`` touch these."""
+"""What Prometheus is told. Counters are touched only by the typed events in ``telemetry.events``; levels are
+taken when Prometheus asks.
+"""
+
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -25,3 +29,22 @@ WAIT = Histogram(
     registry=REGISTRY,
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 3600),
 )
+EVENTS = Gauge("dcnios_journal_events", "Events that are not settled", registry=REGISTRY)
+BYTES = Gauge("dcnios_journal_bytes", "Their bytes", registry=REGISTRY)
+DELIVERIES = Gauge("dcnios_deliveries", "Deliveries by state", ["route", "state"], registry=REGISTRY)
+_NOW = ("queued", "submitting", "running", "dead")
+
+
+def take_levels(*, events: int, size: int, deliveries: Mapping[str, Mapping[str, int]]) -> None:
+    """Bring the journal's levels up to date.
+
+    Args:
+        events: Events that are not settled.
+        size: Their bytes.
+        deliveries: Route to state to count.
+    """
+    EVENTS.set(events)
+    BYTES.set(size)
+    for route, counts in deliveries.items():
+        for state in _NOW if route else ():
+            DELIVERIES.labels(route, state).set(counts.get(state, 0))

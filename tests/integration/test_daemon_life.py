@@ -108,7 +108,9 @@ async def test_probes_and_refusals(tmp_path: Path) -> None:
             async with session.get(process.url + path) as reply:
                 assert reply.status == status
         async with session.get(f"{process.url}/metrics") as reply:
-            assert 'dcnios_events_accepted_total{source="hooks"} 1.0' in await reply.text()
+            metrics = await reply.text()
+            assert 'dcnios_events_accepted_total{source="hooks"} 1.0' in metrics
+            assert 'dcnios_deliveries{route="r",state="queued"}' in metrics
         async with session.post(f"{process.url}/api/v1/dead/1/replay") as reply:
             assert reply.status == 403
 

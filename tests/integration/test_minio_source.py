@@ -1,9 +1,11 @@
 """The MinIO source against a real MinIO that tells it by webhook, through the daemon's real web server."""
 
 import asyncio
+import json
 import secrets
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import pytest
@@ -13,13 +15,16 @@ from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.ports import Journal, Source
 from dcnios_daemon.core.settings import Secret
 from dcnios_daemon.sources import runner
+from dcnios_daemon.sources.minio import listen
 from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.sources.minio.source import MinioSource
+from dcnios_daemon.telemetry.events import StreamLost
 from dcnios_daemon.telemetry.health import Health
 from dcnios_daemon.web.api import Api
 from dcnios_daemon.web.server import Door, WebServer
 from tests.contract.source_rig import NAME, Bench, Rig
 from tests.e2e.stores import notify, s3_client
+from tests.servers import versions
 from tests.servers.minio import MinIO
 from tests.servers.workspace import Workspace
 
@@ -100,6 +105,20 @@ def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest_asyncio.fixture
 async def site(workspace: Workspace) -> AsyncIterator[Site]:
+    async with _site(workspace, versions.MINIO) as made:
+        yield made
+
+
+@pytest_asyncio.fixture
+async def streaming_site(workspace: Workspace) -> AsyncIterator[Site]:
+    """With a MinIO that can be listened to."""
+    async with _site(workspace, versions.MINIO_THAT_STREAMS) as made:
+        made.rig.more = {"receive": ["listen"], "reconcile": 0}
+        yield made
+
+
+@asynccontextmanager
+async def _site(workspace: Workspace, version: str) -> AsyncIterator[Site]:
     port, token, bucket = workspace.port(), secrets.token_hex(8), "inbox"
     web = WebServer(
         health=Health(), api=Api(journal=cast("Journal", None), status=dict), admin_token=Secret("admin")
@@ -110,7 +129,7 @@ async def site(workspace: Workspace) -> AsyncIterator[Site]:
         "MINIO_NOTIFY_WEBHOOK_AUTH_TOKEN_DCNIOS": token,
         "MINIO_NOTIFY_WEBHOOK_QUEUE_DIR_DCNIOS": str(workspace.directory("queue")),
     }
-    server = MinIO(workspace, env=env)
+    server = MinIO(workspace, env=env, version=version)
     rig = RealMinioRig(server, bucket)
     bench = Bench(rig)
     web.mount(NAME, Door(receiver=bench, token=Secret(token)))
@@ -246,3 +265,155 @@ async def test_versions_are_events_of_their_own_and_removals_are_told(site: Site
         await site.bench.all_accepted()
     assert Counter(event.action for event in site.events) == {Action.CREATED: 2, Action.REMOVED: 1}
     assert len({event.attributes["version_id"] for event in site.events}) == 3
+
+
+# --- listening ----------------------------------------------------------------------------------------
+
+
+async def _until(happy: Callable[[], bool]) -> None:
+    while not happy():  # noqa: ASYNC110 - what is waited for calls nobody
+        await asyncio.sleep(0.05)
+
+
+async def _heard(site: Site) -> None:
+    """Wait until the stream is open: what is uploaded over and over is told some time."""
+    key = f"{site.rig.bucket}/probe"
+    async with s3_client(site.server.access) as client:
+        while all(event.subject != key for event in site.events):
+            await client.put_object(Bucket=site.rig.bucket, Key="probe", Body=b"")
+            await asyncio.sleep(0.1)
+    site.rig.happened += [key] * sum(event.subject == key for event in site.events)
+
+
+async def test_a_key_is_the_same_told_in_either_way_or_listed_whatever_the_objects_name(
+    streaming_site: Site,
+) -> None:
+    site = streaming_site
+    both = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
+    async with s3_client(site.server.access) as client:
+        rule = {"Id": "all", "QueueArn": "arn:minio:sqs::DCNIOS:webhook", "Events": both}
+        await client.put_bucket_notification_configuration(
+            Bucket=site.rig.bucket, NotificationConfiguration={"QueueConfigurations": [rule]}
+        )
+        site.rig.more = {"receive": ["webhook", "listen"], "reconcile": 0.2, "events": both}
+        told: dict[str, set[str]] = {"webhook": set(), "listen": set(), "listing": set()}
+        _note_ways(site, told)
+        async with site.bench.running() as running:
+            while not told["listen"]:
+                await site.rig.upload(client, f"early-{len(site.rig.happened)}")
+                await asyncio.sleep(0.2)
+            for key in ODD_KEYS:
+                await site.rig.upload(client, key, b"" if key == "empty" else key.encode())
+            await _upload_in_parts(client, site.rig)
+            await site.bench.all_accepted()
+            await _every_way(site, told)
+            await client.delete_object(Bucket=site.rig.bucket, Key="plain.txt")
+            site.rig.happened.append(f"{site.rig.bucket}/plain.txt")
+            await site.bench.all_accepted()
+            assert site.events[-1].action is Action.REMOVED
+            await _until(lambda: site.events[-1].key in told["webhook"] & told["listen"])
+            await site.bench.all_accepted()
+            assert not running.status.error
+
+
+def _note_ways(site: Site, told: dict[str, set[str]]) -> None:
+    """Have the journal remember which way told of which key, duplicates included."""
+    append = site.bench.journal.append
+
+    async def noting(source: str, admissions: Any, cursor: str | None) -> Any:
+        for admission in admissions:
+            told[admission.event.attributes["via"]].add(admission.event.key)
+        return await append(source, admissions, cursor)
+
+    site.bench.journal.append = noting  # type: ignore[method-assign]
+
+
+async def _every_way(site: Site, told: dict[str, set[str]]) -> None:
+    """All that happened after the start came by all ways, under the same keys."""
+    late = {event.key for event in site.events if "/early-" not in event.subject}
+    assert len(late) == len(ODD_KEYS) + 1
+    await _until(lambda: late <= told["webhook"] & told["listen"] & told["listing"])
+
+
+async def test_what_is_heard_reads_like_what_the_webhook_tells(streaming_site: Site) -> None:
+    site = streaming_site
+    async with site.bench.running(), s3_client(site.server.access) as client:
+        await _heard(site)
+        await site.rig.upload(client, "a b+c%2F#d?.txt")
+        await site.bench.all_accepted()
+    document = json.loads(site.events[-1].data)
+    assert site.events[-1].attributes["via"] == "listen"
+    assert document["EventName"] == "s3:ObjectCreated:Put"
+    assert document["Key"] == "inbox/a b+c%2F#d?.txt"
+    assert document["Records"][0]["s3"]["object"]["key"] == "a+b%2Bc%252F%23d%3F.txt"
+    assert document["Records"][0]["s3"]["object"]["size"] == 7
+
+
+async def test_filters_are_the_same_though_minio_knows_fewer(streaming_site: Site) -> None:
+    site = streaming_site
+    site.rig.more |= {"prefix": "ab", "suffix": "bc", "events": ["s3:ObjectCreated:P?t"]}
+    async with site.bench.running(), s3_client(site.server.access) as client:
+        while not site.events:
+            await client.put_object(Bucket=site.rig.bucket, Key="abbc", Body=b"")
+            await asyncio.sleep(0.1)
+        for key in ("abc", "ab/x/bc", "xabc", "abcx"):
+            await client.put_object(Bucket=site.rig.bucket, Key=key, Body=b"x")
+        await site.bench.journal.until(lambda: site.events[-1].subject == "inbox/ab/x/bc")
+    assert {event.subject for event in site.events} == {"inbox/abbc", "inbox/abc", "inbox/ab/x/bc"}
+
+
+async def test_after_a_restart_of_the_store_the_gap_is_listed_and_the_stream_goes_on(
+    streaming_site: Site,
+) -> None:
+    site = streaming_site
+    site.rig.more = {"receive": ["listen"], "reconcile": 3600}
+    async with site.bench.running() as running, s3_client(site.server.access) as client:
+        await _heard(site)
+        for _ in range(2):
+            await asyncio.to_thread(site.server.kill)
+            await asyncio.to_thread(site.server.start)
+            await site.rig.happen(5)
+            await site.bench.all_accepted()
+            while site.events[-1].attributes["via"] != "listen":
+                await site.rig.upload(client, f"after-{len(site.rig.happened)}")
+                await site.bench.all_accepted()
+        assert not running.status.error
+    assert site.via()["listing"]
+
+
+async def test_while_the_journal_is_full_nothing_is_read_and_then_all_is_there(
+    streaming_site: Site,
+) -> None:
+    site = streaming_site
+    site.rig.more = {"receive": ["listen"], "reconcile": 3600}
+    async with site.bench.running():
+        await _heard(site)
+        site.bench.gate.set("full")
+        await asyncio.sleep(1.5)
+        before = len(site.events)
+        await site.rig.happen(20)
+        assert len(site.events) == before
+        site.bench.gate.set(None)
+        await site.bench.all_accepted()
+        while site.events[-1].attributes["via"] != "listen":
+            await site.rig.happen(1)
+            await site.bench.all_accepted()
+
+
+async def test_a_minio_that_keeps_its_stream_to_itself_is_said_and_the_listing_does_it(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listen, "SILENCE", 2.0)
+    lost: list[StreamLost] = []
+
+    def emit(self: StreamLost) -> None:
+        lost.append(self)
+
+    monkeypatch.setattr(StreamLost, "emit", emit)
+    site.rig.more = {"receive": ["listen"], "reconcile": 0.2}
+    async with site.bench.running() as running:
+        await site.rig.happen(3)
+        await site.bench.all_accepted()
+        await _until(lambda: bool(lost))
+        assert not running.status.error
+    assert "use its webhook" in lost[0].error

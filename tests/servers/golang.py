@@ -23,10 +23,10 @@ def _install(target: Path, *packages: str, tags: str = "") -> None:
     )
 
 
-def minio(cache: Cache) -> Path:
+def minio(cache: Cache, version: str = versions.MINIO) -> Path:
     """The MinIO server."""
-    go_install = f"github.com/minio/minio@v{versions.MINIO}"
-    return cache.entry("minio", versions.MINIO, lambda target: _install(target, go_install)) / "minio"
+    go_install = f"github.com/minio/minio@v{version}"
+    return cache.entry("minio", version, lambda target: _install(target, go_install)) / "minio"
 
 
 def containerd(cache: Cache) -> Path:

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers import golang, probe
+from tests.servers import golang, probe, versions
 from tests.servers.process import Server
 from tests.servers.workspace import Workspace
 
@@ -23,9 +23,15 @@ class MinIO(Server):
     """One MinIO; `env` is its configuration beyond the plain one (`MINIO_NOTIFY_WEBHOOK_…_<ID>`)."""
 
     def __init__(
-        self, space: Workspace, *, env: Mapping[str, str] | None = None, name: str = "minio"
+        self,
+        space: Workspace,
+        *,
+        env: Mapping[str, str] | None = None,
+        name: str = "minio",
+        version: str = versions.MINIO,
     ) -> None:
         super().__init__(space, name)
+        self._version = version
         self.endpoint = f"http://127.0.0.1:{space.port()}"
         self.access_key = "dcnios-test"
         self.secret_key = secrets.token_hex(16)
@@ -40,7 +46,7 @@ class MinIO(Server):
 
     def prepare(self) -> None:
         """Builds MinIO."""
-        self._program = golang.minio(self.space.cache)
+        self._program = golang.minio(self.space.cache, self._version)
 
     def environment(self) -> Mapping[str, str]:
         """Its configuration."""

@@ -14,6 +14,7 @@ import yaml
 from click.testing import CliRunner, Result
 
 from dcnios_daemon import app, cli
+from dcnios_daemon.cli import queue_commands
 from dcnios_daemon.config.model import DaemonSettings
 from dcnios_daemon.core.errors import JournalCorrupt, OrderRefused
 from dcnios_daemon.core.event import Event
@@ -59,7 +60,7 @@ def test_help_costs_nothing_that_only_a_command_needs() -> None:
 
 
 def test_states_that_can_be_asked_for_are_those_that_there_are() -> None:
-    assert tuple(State) == cli._STATES
+    assert tuple(State) == queue_commands._STATES
 
 
 def test_check_prints_what_is_in_force_and_says_fine() -> None:

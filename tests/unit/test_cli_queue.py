@@ -10,6 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dcnios_daemon import app, cli
+from dcnios_daemon.cli import queue_commands
 from dcnios_daemon.config.load import load
 from dcnios_daemon.config.sample import event_from_json
 from dcnios_daemon.core.event import Action, Event
@@ -198,7 +199,7 @@ def test_dead_ones_are_queued_again_by_id() -> None:
 
 @pytest.mark.parametrize("selection", [["--all"], ["--route", "gray"]])
 def test_all_dead_ones_are_queued_again(selection: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "_PAGE", 2)
+    monkeypatch.setattr(queue_commands, "_PAGE", 2)
     fill([event(number) for number in range(5)], dead=5)
     assert json.loads(queue("replay", *selection, "--json").stdout) == {"asked": 5, "changed": 5}
     assert dead_ids() == []

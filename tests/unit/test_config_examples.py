@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from dcnios_daemon import cli
+from dcnios_daemon.cli.common import compile_runs
 from dcnios_daemon.config import report
 from dcnios_daemon.config.load import load
 from dcnios_daemon.config.model import DaemonSettings
@@ -26,14 +26,14 @@ def test_there_is_an_example_for_each_first_question() -> None:
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
 def test_an_example_is_right(example: Path) -> None:
     """Its secrets lie below /run/secrets, which is not here: files are not looked at."""
-    settings = load(example, environ={}, files=False, further=cli._compile)
+    settings = load(example, environ={}, files=False, further=compile_runs)
     assert settings.sources
     assert settings.routes
     assert report.notes(settings) == []
 
 
 def test_the_quickstart_needs_nothing_that_is_not_in_it() -> None:
-    settings = load(CONFIG / "quickstart.yaml", environ={}, further=cli._compile)
+    settings = load(CONFIG / "quickstart.yaml", environ={}, further=compile_runs)
     assert {source.kind for source in settings.sources.values()} == {"directory", "cloudevents"}
     assert {route.run.kind for route in settings.routes.values()} == {"process"}
     assert report.notes(settings) == []
@@ -62,7 +62,7 @@ def test_the_sidecars_variables_are_enough(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.chdir(tmp_path)
     lines = (CONFIG / "env.example").read_text().splitlines()
     environ = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    settings = load(environ=environ, further=cli._compile)
+    settings = load(environ=environ, further=compile_runs)
     assert list(settings.sources) == ["camera-1"]
     assert settings.routes["develop"].sources == ("camera-1",)
     assert settings.routes["develop"].rate == 5

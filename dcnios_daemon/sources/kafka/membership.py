@@ -63,6 +63,16 @@ class Membership:
     ) -> None:
         """Connect and join. Both callbacks are awaited in the middle of each rebalance and must not raise:
         ``revoked`` before the partitions go, ``assigned`` when they have come."""
+        await self.connect()
+        await self.check_topics()
+        with self._failures_as_ours():
+            self._consumer.subscribe(
+                list(self._settings.topics),
+                listener=_listener(_library(), revoked=revoked, assigned=assigned),
+            )
+
+    async def connect(self) -> None:
+        """Reach a broker and log in, without joining."""
         with self._failures_as_ours():
             aiokafka = await asyncio.to_thread(_library)
             options = await asyncio.to_thread(_options, self._settings.security)
@@ -86,18 +96,30 @@ class Membership:
             except aiokafka.errors.KafkaConnectionError:
                 await self._find_out_why(aiokafka, options)
                 raise
-            await self.check_topics()
-            self._consumer.subscribe(
-                list(self._settings.topics), listener=_listener(aiokafka, revoked=revoked, assigned=assigned)
-            )
 
-    async def check_topics(self) -> None:
-        """Make sure that brokers answer and topics are there."""
+    async def missing_topics(self) -> Sequence[str]:
+        """Those that are not there, or that we may not see. All topics are asked for: a broker may make one
+        that is asked for by name."""
         with self._failures_as_ours():
             async with asyncio.timeout(_PATIENCE):
                 there = await self._consumer.topics()
-        missing = sorted(set(self._settings.topics) - there)
-        if missing:
+        return sorted(set(self._settings.topics) - there)
+
+    async def try_group(self) -> None:
+        """Find out whether we may be in the group, without joining: a broker looks at our right before it
+        finds that the member whose heartbeat this is does not exist."""
+        with self._failures_as_ours():
+            errors, heartbeat = _library().errors, _library().protocol.group.HeartbeatRequest
+            coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way
+            async with asyncio.timeout(_PATIENCE):
+                await coordinator.ensure_coordinator_known()
+                answer = await coordinator._send_req(heartbeat(self._group, -1, "nobody"))  # noqa: SLF001
+            if errors.for_code(answer.error_code) is errors.GroupAuthorizationFailedError:
+                raise Rejected(f"Kafka at {self._where}: no right to read as group {self._group}")
+
+    async def check_topics(self) -> None:
+        """Make sure that brokers answer and topics are there."""
+        if missing := await self.missing_topics():
             raise Rejected(f"no topic {', '.join(missing)} at {self._where}, or no right to see it")
 
     async def fetch(self, *, wait: float, most: int) -> Sequence[Record]:
@@ -187,6 +209,7 @@ def _library() -> Any:  # noqa: ANN401 - untyped
     """
     import aiokafka.conn  # noqa: PLC0415
     import aiokafka.errors  # noqa: PLC0415
+    import aiokafka.protocol.group  # noqa: PLC0415
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
     return aiokafka

@@ -2,8 +2,9 @@
 
 From ``cmd/listen-notification-handlers.go``: each line is a document with one record, its key not quoted; a
 line without records comes as often as ``ping`` asks. Servers before April 2023 send a space twice a second
-instead. The answer's head comes with the first of these, when we are subscribed. Another store may answer
-with something else altogether, such as a listing.
+instead. The answer's head comes with the first of these, when we are subscribed; servers since October 2025
+keep both to themselves for good (52eee5a2f in MinIO). Another store may answer with something else, such as a
+listing.
 
 It is lossy by design: whoever reads too slowly is left out without a word, and nothing is kept for those who
 come back. So every stream that was opened is followed by a listing, and one that we could not read fast
@@ -12,14 +13,14 @@ enough is closed, not caught up with.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Never, Protocol
 
 import aiohttp
 
 from dcnios_daemon.core.clock import Clock
-from dcnios_daemon.core.errors import Disconnected, Malformed, Rejected, StoreError, StoreUnavailable
+from dcnios_daemon.core.errors import Malformed, Rejected, StoreError, StoreUnavailable
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.sources.minio.records import Happening, read_line
 from dcnios_daemon.sources.minio.settings import MinioSettings
@@ -33,9 +34,9 @@ SLUGGISH = 5.0
 """Seconds that the journal may take for what was read before MinIO may have left something out."""
 STEADY = 30.0
 """Seconds after which a stream that breaks counts as one that was well."""
-TRIES = 4
-"""Streams that break one after the other before the source counts as disconnected."""
-FIRST_PAUSE, LONGEST_PAUSE = 0.5, 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
+"""Seconds before a stream is opened again, doubling from the first to the longest."""
+HELD_BACK = "a proxy keeps it, or the store is a MinIO of October 2025 or later, which does: use its webhook"
 LONGEST_LINE = 1 << 20
 """Bytes. A record holds a key of up to 1 kB and user metadata of some kilobytes."""
 
@@ -122,6 +123,29 @@ def _overlap(prefix: str, suffix: str) -> bool:
     return any(prefix.endswith(suffix[:length]) for length in range(1, len(suffix) + 1))
 
 
+@asynccontextmanager
+async def open_stream(
+    hearer: Hearer, bucket: str, settings: MinioSettings
+) -> AsyncIterator[aiohttp.ClientResponse]:
+    """The stream of a bucket, once we are subscribed.
+
+    Raises:
+        StoreUnavailable: The store does not answer, or the stream breaks.
+        StoreError: It refuses, or does not know how.
+    """
+    is_open = False
+    try:
+        async with hearer.get(bucket, query(settings), silence=SILENCE) as answer:
+            if answer.content_type != _STREAM:
+                raise StoreError(f"the store does not know how: it answers {answer.content_type}")
+            is_open = True
+            yield answer
+    except StoreUnavailable as error:
+        if is_open or not isinstance(error.__cause__, TimeoutError):
+            raise
+        raise StoreUnavailable(f"nothing came in {SILENCE:g} s: {HELD_BACK}") from error
+
+
 class Listener:
     """Listens to one bucket.
 
@@ -150,7 +174,7 @@ class Listener:
         self.opened = asyncio.Event()
         """Set while the stream is open."""
         self._source = source
-        self._query = query(settings)
+        self._settings = settings
         self._hearer = hearer
         self._take = take
         self._gap = gap
@@ -170,10 +194,10 @@ class Listener:
         self._may_listen.set()
 
     async def run(self) -> Never:
-        """Listen until cancelled. A stream that breaks is opened again.
+        """Listen until cancelled. A stream that breaks is opened again, however often: the source has other
+        ways to hear of what happens.
 
         Raises:
-            Disconnected: It could not be held open, several times.
             Rejected: The store refuses, or does not know how.
         """
         broken = 0
@@ -190,8 +214,6 @@ class Listener:
                 raise Rejected(f"cannot listen to {self.bucket}: {error}") from error
 
     async def _wait(self, broken: int, error: StoreUnavailable) -> None:
-        if broken >= TRIES:
-            raise Disconnected(f"cannot listen to {self.bucket}: {error}") from error
         pause = backoff(broken, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
         telemetry.StreamLost(source=self._source, what=self.bucket, error=str(error), again_in=pause).emit()
         await asyncio.sleep(pause)
@@ -200,14 +222,11 @@ class Listener:
         """Read one stream until it should be opened anew."""
         pauses = self._pauses
         try:
-            async with self._hearer.get(self.bucket, self._query, silence=SILENCE) as answer:
-                if answer.content_type != _STREAM:
-                    raise StoreError(f"the store does not know how: it answers {answer.content_type}")
-                if pauses != self._pauses:
-                    return
-                self.opened.set()
-                self._gap()
-                await self._follow(answer, pauses)
+            async with open_stream(self._hearer, self.bucket, self._settings) as answer:
+                if pauses == self._pauses:
+                    self.opened.set()
+                    self._gap()
+                    await self._follow(answer, pauses)
         finally:
             self.opened.clear()
 

@@ -1,0 +1,52 @@
+"""A request to the API server: which of its addresses it goes to, and how it is sent. Pure."""
+
+import io
+from collections.abc import Mapping
+
+import aiohttp
+import msgspec
+
+from dcnios_daemon import __version__
+
+PIECE = 1024 * 1024
+"""Bytes of a body that are sent at once."""
+_IN_NAMESPACE = {"jobs": "/apis/batch/v1", "pods": "/api/v1", "secrets": "/api/v1"}
+_IN_CLUSTER = {"namespaces": "/api/v1", "selfsubjectaccessreviews": "/apis/authorization.k8s.io/v1"}
+_JSON = "application/json"
+_AGENT = f"dcnios-daemon/{__version__}"
+_MERGE_PATCH = "application/merge-patch+json"
+_WHO_IT_IS = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
+"""Of what was just sent, only the metadata comes back: a tenth less CPU for a Job."""
+
+
+class Call(msgspec.Struct, frozen=True):
+    """One request."""
+
+    method: str
+    path: str
+    """``jobs``, ``jobs/<name>``, ``pods/<name>/log``: below the namespace where the kind has one."""
+    query: Mapping[str, str] | None
+    body: bytes | None
+    limits: aiohttp.ClientTimeout
+
+    def address(self, namespace: str) -> str:
+        """What comes after the server's URL."""
+        kind = self.path.partition("/")[0]
+        if kind in _IN_CLUSTER:
+            return f"{_IN_CLUSTER[kind]}/{self.path}"
+        return f"{_IN_NAMESPACE[kind]}/namespaces/{namespace}/{self.path}"
+
+    def headers(self, authorization: str | None) -> dict[str, str]:
+        """Who asks, what is sent, and what should come back."""
+        found = {"User-Agent": _AGENT, "Accept": _JSON}
+        if self.body is not None:
+            found["Content-Type"] = _MERGE_PATCH if self.method == "PATCH" else _JSON
+            if self.path not in _IN_CLUSTER:
+                found["Accept"] = _WHO_IT_IS
+        if authorization:
+            found["Authorization"] = authorization
+        return found
+
+    def stream(self) -> bytes | io.BytesIO | None:
+        """The body as aiohttp wants it: a large one in pieces, so that the loop has turns in between."""
+        return io.BytesIO(self.body) if self.body and len(self.body) > PIECE else self.body

@@ -1,0 +1,34 @@
+"""Looks whether a Kafka source could work: without joining the group, which would move its partitions."""
+
+from collections.abc import Mapping, Sequence
+
+from dcnios_daemon.core.errors import Rejected
+from dcnios_daemon.sources.kafka.membership import Membership
+from dcnios_daemon.sources.kafka.settings import KafkaSettings
+
+
+async def check(
+    *,
+    name: str,
+    settings: KafkaSettings,
+    instance: str,
+    targets: Mapping[str, str],  # noqa: ARG001 - all kinds are asked alike
+) -> Sequence[str]:
+    """What is missing. See :class:`~dcnios_daemon.sources.registry.SourceKind`."""
+    group = settings.group or f"dcnios-{instance}"
+    where = ", ".join(settings.bootstrap)
+    membership = Membership(settings=settings, group=group, client=f"dcnios-{name}-check")
+    try:
+        await membership.connect()
+        findings = [
+            f"topic {topic!r} does not exist on {where}, or must not be seen: create it, "
+            f"or correct sources.{name}.topics"
+            for topic in await membership.missing_topics()
+        ]
+        try:
+            await membership.try_group()
+        except Rejected as error:
+            findings.append(f"{error}: grant it, or correct sources.{name}.group")
+    finally:
+        await membership.leave()
+    return findings
