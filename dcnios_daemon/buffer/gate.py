@@ -17,11 +17,13 @@ class Watermarks:
         self._bounds = (("events", max_events), ("bytes", max_bytes))
         self._resume_at = resume_at
         self._full = False
+        self.shortage: str | None = None
+        """Why nothing may be taken whatever the level is. Set by who knows."""
 
     @property
     def full(self) -> bool:
         """Whether it was full at the last look and has not fallen far enough since."""
-        return self._full
+        return self._full or self.shortage is not None
 
     def reached(self, events: int, size: int) -> bool:
         """Whether a bound is reached right now."""
@@ -33,7 +35,7 @@ class Watermarks:
             now <= most * self._resume_at for now, (_, most) in zip((events, size), self._bounds, strict=True)
         )
         self._full = self.reached(events, size) or (self._full and not low)
-        return "; ".join(self._levels(events, size)) if self._full else None
+        return self.shortage or ("; ".join(self._levels(events, size)) if self._full else None)
 
     def _levels(self, events: int, size: int) -> Iterator[str]:
         for now, (what, most) in zip((events, size), self._bounds, strict=True):

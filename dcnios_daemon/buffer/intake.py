@@ -90,7 +90,9 @@ class _Intake:
         tx = self._tx
         events, size = tx.books.number("events"), tx.books.number("bytes")
         if self._marks.full or self._marks.reached(events, size):
-            return JournalFull(f"the journal is full: {events:,} events, {size:,} bytes")
+            return JournalFull(
+                self._marks.shortage or f"the journal is full: {events:,} events, {size:,} bytes"
+            )
         source = tx.number(arrival.source)
         accepted = sum(self._take_one(source, admission) for admission in arrival.admissions)
         duplicates = len(arrival.admissions) - accepted
@@ -112,7 +114,9 @@ class _Intake:
         first = tx.add("next", max(len(routes), 1))
         self._known[key] = Known(first, tx.moment, routed=bool(routes))
         self._put.add(key)
-        self._fading.discard(key)
+        if known is not None:
+            self._fading.discard(key)
+            tx.hold(key.hex())
         head, data = pack(head_of(event)), event.data if routes else None
         size = weight(head, event.data) if routes else 0
         self._events.append((first, key, source, tx.now, max(len(routes), 1), len(routes), size, head, data))
@@ -121,7 +125,6 @@ class _Intake:
             self._deliveries.append((place, first, number, Code.QUEUED.value))
             tx.count(number, Code.QUEUED, 1)
         if routes:
-            tx.hold(key.hex())
             tx.add("events", 1)
             tx.add("bytes", size)
         else:

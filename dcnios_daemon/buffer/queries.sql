@@ -121,6 +121,11 @@ FROM json_each(:ids) AS j
 CROSS JOIN deliveries AS d ON d.id = j.value
 CROSS JOIN events AS e ON e.id = d.event;
 
+-- name: submitting
+SELECT json_group_array(json_array(d.id, d.route))
+FROM json_each(:ids) AS j CROSS JOIN deliveries AS d ON d.id = j.value
+WHERE d.state = 2;
+
 -- name: start
 UPDATE deliveries SET state = 3, submitted = :now WHERE id IN (SELECT value FROM json_each(:ids));
 

@@ -1,5 +1,6 @@
 """From claim to settlement, and back: started, released, finished, replayed, dropped."""
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -135,14 +136,13 @@ def _all(calls: Sequence[Any]) -> set[int]:
 
 def started(tx: Transaction, calls: Sequence[Sequence[int]]) -> list[None]:
     """Submitting becomes running; anything else is left alone."""
-    changes = _Changes(tx, {one for call in calls for one in call})
-    rows = [row for call in calls for row in changes.pick(call)]
-    taken = {row.id: row for row in rows if row.state == Code.SUBMITTING}
-    for row in taken.values():
-        tx.count(row.route, Code.SUBMITTING, -1)
-        tx.count(row.route, Code.RUNNING, 1)
+    ids = as_json(sorted({one for call in calls for one in call}))
+    taken = tx.listed(tuple[int, int], "submitting", ids=ids)
+    for route, n in Counter(route for _, route in taken).items():
+        tx.count(route, Code.SUBMITTING, -n)
+        tx.count(route, Code.RUNNING, n)
     if taken:
-        tx.run("start", ids=as_json(list(taken)), now=tx.now)
+        tx.run("start", ids=as_json([one for one, _ in taken]), now=tx.now)
     return [None] * len(calls)
 
 

@@ -14,6 +14,10 @@ APPLICATION = 0x64634E4A
 """Marks the file as a journal of ours ("dcNJ")."""
 BUSY_SECONDS = 5.0
 """How long to wait for another process that is writing."""
+RESERVE = 64 << 20
+"""Bytes of the disk (of a small one a quarter) that new events may not take. Settling needs them: what it
+frees is free only after it was written to the log, and the log into the file. On a disk filled to the brim
+nothing would ever go on."""
 _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 4000",  # pages; a hot page is then copied once for many commits
@@ -96,6 +100,27 @@ def identity(path: Path) -> tuple[int, int]:
     """
     status = path.stat()
     return status.st_dev, status.st_ino
+
+
+def shortage(connection: sqlite3.Connection, path: Path, *, before: bool) -> str | None:
+    """Why no more events should be taken, although the disk is not full yet; None while they may be.
+
+    Args:
+        connection: The journal; free pages inside its file count as room.
+        path: Its file.
+        before: Whether there was a shortage at the last look: it ends somewhat above where it begins.
+
+    Raises:
+        OSError: The disk fails.
+        sqlite3.Error: Likewise.
+    """
+    disk = os.statvfs(path.parent)
+    room = disk.f_bavail * disk.f_frsize
+    room += _pragma(connection, "freelist_count") * _pragma(connection, "page_size")
+    kept = min(RESERVE, disk.f_blocks * disk.f_frsize // 4)
+    if room >= kept * (1.25 if before else 1):
+        return None
+    return f"{room >> 20} MiB of disk left for {path}: the last {kept >> 20} MiB are for settling"
 
 
 def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:

@@ -14,9 +14,10 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from dcnios_daemon.buffer import store
 from dcnios_daemon.buffer.fsck import fsck
 from dcnios_daemon.buffer.journal import SqliteJournal
-from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
+from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalFull, JournalUnavailable
 from dcnios_daemon.core.ports import Dead, State, Succeed
 from tests.clocks import ManualClock
 from tests.contract.journal_rig import admit, bad, good, make_event, make_journal, numbers
@@ -202,6 +203,74 @@ async def test_one_call_that_does_not_fit_harms_no_other(journal: SqliteJournal)
     assert not isinstance(small, BaseException)
     assert outcome == 1
     assert (await journal.stats()).deliveries == {"train": {"queued": 1, "succeeded": 1}}
+
+
+class Disk:
+    """What is said of the disk's room."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.left = 1 << 30
+        monkeypatch.setattr("os.statvfs", lambda _: self)
+
+    f_frsize = 4096
+    f_blocks = 1 << 20
+
+    @property
+    def f_bavail(self) -> int:
+        return self.left // self.f_frsize
+
+
+async def test_the_last_room_on_the_disk_is_left_to_settling(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a disk that the journal itself has filled to the brim, nothing could ever be settled again."""
+    disk = Disk(monkeypatch)
+    async with opened(path, clock) as journal:
+        await journal.append("uploads", admit(1, 2), None)
+        disk.left = 60 << 20
+        async with asyncio.timeout(10):
+            await journal.gate.wait_shut()
+        assert journal.gate.reason is not None
+        assert "60 MiB of disk left" in journal.gate.reason
+        with pytest.raises(JournalFull, match="60 MiB of disk left"):
+            await journal.append("uploads", admit(3), "three")
+        (claim,) = await journal.claim("train", 1)
+        assert await journal.finish([claim.delivery], good(claim), Succeed()) == 1
+        assert (await journal.stats()).deliveries == {"train": {"queued": 1, "succeeded": 1}}
+        disk.left = 90 << 20
+        async with asyncio.timeout(10):
+            await journal.gate.wait_open()
+        assert (await journal.append("uploads", admit(3), "three")).accepted == 1
+
+
+async def test_the_room_is_looked_at_before_a_flood_has_taken_it(
+    journal: SqliteJournal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk = Disk(monkeypatch)
+    disk.left = 65 << 20
+    for number in range(20):
+        try:
+            await journal.append("uploads", admit(number, data=b"x" * (1 << 20)), None)
+        except JournalFull:
+            break
+        disk.left -= 1 << 20
+    assert 58 << 20 < disk.left < 64 << 20
+
+
+async def test_free_pages_inside_the_file_are_room(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store, "RESERVE", 1 << 20)
+    disk = Disk(monkeypatch)
+    async with opened(path, clock) as journal:
+        await journal.append("uploads", admit(1, data=b"x" * (2 << 20)), None)
+        disk.left = 0
+        async with asyncio.timeout(10):
+            await journal.gate.wait_shut()
+        (claim,) = await journal.claim("train", 1)
+        await journal.finish([claim.delivery], good(claim), Succeed())
+        async with asyncio.timeout(10):
+            await journal.gate.wait_open()
 
 
 async def test_another_process_that_writes_for_long_does_not_stop_the_daemon_for_good(
