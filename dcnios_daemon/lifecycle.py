@@ -46,7 +46,7 @@ class Life:
 
     def fail(self, task: str, error: BaseException | None) -> None:
         """Something eternal ended: the daemon ends too, and its supervisor restarts it."""
-        said = f"{type(error).__name__}: {error}" if error else "it returned"
+        said = "; ".join(_words(error)) if error else "it returned"
         telemetry.TaskFailed(task=task, error=said).emit()
         self.exit_code = 1
         if not self.stopping:
@@ -75,24 +75,39 @@ class Life:
         """Run eternal tasks. Leaving cancels them and waits; one that ends by itself ends the life."""
         telemetry.PhaseEntered(phase=name).emit()
         tasks: list[asyncio.Task[None]] = []
+        leaving = asyncio.Event()
         async with asyncio.TaskGroup() as group:
 
             def start(task: str, work: Coroutine[Any, Any, object]) -> None:
-                tasks.append(group.create_task(self._guard(task, work), name=task))
+                tasks.append(group.create_task(self._guard(task, work, leaving), name=task))
 
             try:
                 yield start
             finally:
+                leaving.set()
                 for running in tasks:
                     running.cancel()
 
-    async def _guard(self, task: str, work: Coroutine[Any, Any, object]) -> None:
+    async def _guard(self, task: str, work: Coroutine[Any, Any, object], leaving: asyncio.Event) -> None:
         try:
             await work
+        except asyncio.CancelledError as error:
+            if not leaving.is_set():  # something within was cancelled, and nobody asked for this one's end
+                self.fail(task, error)
+            raise
         except Exception as error:  # noqa: BLE001 - whatever ends an eternal task ends the daemon, with its name
             self.fail(task, error)
         else:
             self.fail(task, None)
+
+
+def _words(error: BaseException) -> Iterator[str]:
+    """What went wrong, without the groups that tasks wrap it in."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _words(inner)
+    else:
+        yield f"{type(error).__name__}: {error}"
 
 
 def notify(state: str) -> None:
@@ -107,9 +122,13 @@ def notify(state: str) -> None:
 
 
 async def watchdog() -> None:
-    """Tell systemd that the event loop is alive, twice as often as it asks; for ever."""
-    microseconds = int(os.environ.get("WATCHDOG_USEC", "0") or 0)
-    pause = microseconds / 2e6 if microseconds else 3600.0
+    """Tell systemd that the event loop is alive, twice as often as it asks; for ever. Unasked: nothing."""
+    asked = os.environ.get("WATCHDOG_USEC", "")
+    microseconds = int(asked) if asked.isdecimal() else 0
+    pid = os.environ.get("WATCHDOG_PID", str(os.getpid()))  # sd_watchdog_enabled(3): it may mean another
+    if not microseconds or pid != str(os.getpid()):
+        await asyncio.Event().wait()
+    pause = microseconds / 2e6
     while True:
         notify("WATCHDOG=1")
         await asyncio.sleep(pause)

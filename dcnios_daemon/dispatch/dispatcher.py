@@ -6,20 +6,19 @@ known; one that certainly does not is given back to the queue. No attempt is bur
 """
 
 import asyncio
-import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 
 from dcnios_daemon.core.clock import Clock
-from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import Failure, Journal, Outcome, Stats
 from dcnios_daemon.dispatch.fairness import Turns
-from dcnios_daemon.dispatch.limits import Cooldown
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
 from dcnios_daemon.dispatch.outcomes import Outcomes, SinkDesk
 from dcnios_daemon.dispatch.patience import until_written
+from dcnios_daemon.dispatch.quiet import Quiet
 from dcnios_daemon.dispatch.route import BatchClock, Limits, Route
-from dcnios_daemon.dispatch.submission import Submission, Verdict
+from dcnios_daemon.dispatch.submission import Verdict, submit
 from dcnios_daemon.telemetry import events as telemetry
 
 WORKERS = 32
@@ -28,7 +27,6 @@ _AHEAD = 64
 """Orders claimed and waiting for a worker, at most."""
 _QUANTUM = 32
 """Orders that one route claims in one turn, at most."""
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.5, 30.0
 
 
 class Dispatcher:
@@ -47,16 +45,15 @@ class Dispatcher:
         )
         self._turns = Turns({})
         self._batches: dict[str, BatchClock] = {}
-        self._cooldowns: dict[str, Cooldown] = {}
-        self._waiting_sinks: set[str] = set()
-        self._parked: dict[str, list[OpenOrder]] = {}
+        self._quiet = Quiet(clock)
+        self._ready_sinks: set[str] = set()
         self._dry: set[str] = set()
         self._changes = 0
         self._wake = asyncio.Event()
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
         self._taken: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD + WORKERS)
-        self._submission = Submission(self._routes)
         self._busy = 0
+        """Orders in hand: being claimed, sent or recorded."""
         self._draining = False
         self.change(routes, limits)
         journal.on_change(self._changed)
@@ -73,10 +70,6 @@ class Dispatcher:
         self._turns.change({name: route.weight for name, route in routes.items()})
         for name, route in routes.items():
             self._batches[name] = BatchClock(route.batch_size, route.batch_wait, self._clock)
-            if route.sink not in self._cooldowns:
-                self._cooldowns[route.sink] = Cooldown(self._clock)
-                self._parked[route.sink] = []
-                self._waiting_sinks.add(route.sink)
         self._changed()
 
     async def restore(self) -> None:
@@ -85,7 +78,7 @@ class Dispatcher:
         Orders of routes that are gone from the configuration are given up as unknown: nobody watches them.
         """
         found = await self._journal.in_flight()
-        self._book.restore(found)
+        self._book.restore(found, self._routes)
         for name in {item.order for item in found if item.route not in self._routes}:
             gone = Outcome(
                 order=name,
@@ -97,11 +90,11 @@ class Dispatcher:
 
     def desk(self, sink: str) -> SinkDesk:
         """Where that sink reports outcomes."""
-        return SinkDesk(sink=sink, outcomes=self._outcomes, journal=self._journal, routes=self._routes)
+        return SinkDesk(sink=sink, outcomes=self._outcomes, journal=self._journal)
 
     def sink_is_ready(self, sink: str) -> None:
         """The sink has settled its earlier life; orders may go to it."""
-        self._waiting_sinks.discard(sink)
+        self._ready_sinks.add(sink)
         self._awake()
 
     async def run(self) -> None:
@@ -113,13 +106,22 @@ class Dispatcher:
             await self._pump()
 
     async def drain(self) -> None:
-        """Claim no more; return when nothing is on its way to a sink. What was not sent is queued again."""
+        """Claim no more; return when nothing is on its way to a sink. What was never sent is queued again;
+        what may exist stays in flight for the next life to look for.
+        """
         self._draining = True
-        while not self._queue.empty():
-            await self._outcomes.give_back(self._queue.get_nowait(), at=None, note="")
+        await self._give_back([self._queue.get_nowait() for _ in range(self._queue.qsize())])
         while self._busy or not self._taken.empty():
             self._wake.clear()
             await self._wake.wait()
+
+    async def _give_back(self, orders: Iterable[OpenOrder]) -> None:
+        async with asyncio.TaskGroup() as group:
+            for order in orders:
+                if self._book.awaits(order) and not order.in_doubt:
+                    group.create_task(
+                        self._outcomes.give_back(order, at=None, note=""), name=f"give back {order.name}"
+                    )
 
     # --- the pump ---------------------------------------------------------------------------------
 
@@ -131,11 +133,24 @@ class Dispatcher:
     def _awake(self) -> None:
         self._wake.set()
 
+    @contextmanager
+    def _in_hand(self) -> Iterator[None]:
+        self._busy += 1
+        try:
+            yield
+        finally:
+            self._busy -= 1
+            self._wake.set()
+
     async def _pump(self) -> None:
         while True:
             self._wake.clear()
-            if self._draining or not await self._step():
+            name = None if self._draining else await self._choose()
+            if name is None:
                 await self._sleep()
+            else:
+                with self._in_hand():
+                    await self._claim(name)
 
     async def _sleep(self) -> None:
         pause = None if self._draining else self._next_chance(await self._journal.stats())
@@ -145,31 +160,41 @@ class Dispatcher:
         except TimeoutError:
             return
 
-    async def _step(self) -> bool:
-        """Send parked orders again, or claim for the route whose turn it is. False: nothing could go."""
-        self._unpark()
-        free = _AHEAD - self._queue.qsize()
+    async def _choose(self) -> str | None:
+        """Send parked orders on their way, then say which route may claim: the one whose turn it is."""
+        while not self._queue.full() and (order := self._quiet.next_parked(self._book.awaits)):
+            self._enqueue(order)
         stats = await self._journal.stats()
-        name = self._turns.next(route for route in self._routes if free and self._may_go(route, stats))
-        if name is None:
-            return False
+        return self._turns.next(
+            route for route in self._routes if not self._queue.full() and self._may_go(route, stats)
+        )
+
+    async def _claim(self, name: str) -> None:
         route = self._routes[name]
-        count = int(min(free, _QUANTUM, self._book.room(name), self._cooldowns[route.sink].room()))
+        free = _AHEAD - self._queue.qsize()
+        count = int(min(free, _QUANTUM, self._book.room(name), self._quiet.room(route)))
         changes = self._changes
         claims = await until_written(partial(self._journal.claim, name, count, batch=route.batch_size))
-        orders = self._book.open(claims)
+        orders = self._book.open(claims, route)
+        if self._draining:  # it began while the claim was on its way
+            await self._give_back(orders)
+            return
         for order in orders:
-            self._cooldowns[route.sink].sent()
-            self._queue.put_nowait(order)
+            self._enqueue(order)
         self._turns.went(name, len(orders))
         if orders:
             self._batches[name].went()
         if len(orders) < count and changes == self._changes:
             self._dry.add(name)
-        return True
+
+    def _enqueue(self, order: OpenOrder) -> None:
+        if order.run is not None:
+            self._quiet.chosen(order, order.run)
+            self._queue.put_nowait(order)
 
     def _has_work(self, route: str, stats: Stats) -> int:
-        if route in self._dry or route in self._retired or self._routes[route].sink in self._waiting_sinks:
+        ready = self._routes[route].sink in self._ready_sinks
+        if route in self._dry or route in self._retired or not ready:
             return 0
         return stats.deliveries.get(route, {}).get("queued", 0)
 
@@ -177,19 +202,21 @@ class Dispatcher:
         queued = self._has_work(route, stats)
         return (
             queued > 0
-            and self._cooldowns[self._routes[route].sink].room() >= 1
+            and self._quiet.room(self._routes[route]) >= 1
             and self._book.room(route) >= 1
             and self._batches[route].hold(queued) <= 0
         )
 
     def _next_chance(self, stats: Stats) -> float | None:
         """Seconds until something may go by time alone; None when only an event can change anything."""
-        chances = [self._cooldowns[sink].wait() for sink, parked in self._parked.items() if parked]
+        if self._queue.full():
+            return None
+        chances = [self._quiet.parked_wait()]
         for route in self._routes:
             queued = self._has_work(route, stats)
-            if queued and self._queue.qsize() < _AHEAD:
+            if queued:
                 waits = (
-                    self._cooldowns[self._routes[route].sink].wait(),
+                    self._quiet.wait(self._routes[route]),
                     self._book.wait(route),
                     self._batches[route].hold(queued),
                 )
@@ -197,80 +224,76 @@ class Dispatcher:
         soonest = min((chance for chance in chances if chance is not None), default=None)
         return None if soonest is None else soonest + 0.001
 
-    def _unpark(self) -> None:
-        for sink, parked in self._parked.items():
-            cooldown = self._cooldowns[sink]
-            while parked and cooldown.room() >= 1 and not self._queue.full():
-                order = parked.pop(0)
-                if order.name in self._book:
-                    cooldown.sent()
-                    self._queue.put_nowait(order)
-
     # --- the workers ------------------------------------------------------------------------------
 
     async def _work(self) -> None:
         while True:
             order = await self._queue.get()
-            self._busy += 1
-            self._awake()
-            try:
-                await self._send(order)
-            finally:
-                self._busy -= 1
-                self._awake()
+            with self._in_hand():
+                self._awake()  # there is room in the queue
+                if order.run is not None:
+                    await self._send(order, order.run)
 
-    async def _send(self, order: OpenOrder) -> None:
-        route = self._routes[order.route]
-        cooldown = self._cooldowns[route.sink]
-        verdict, error, retry_after = await self._submission.submit(order)
-        if verdict is Verdict.IN_DOUBT or verdict is Verdict.SINK_AWAY:
-            pause = retry_after or self._pause(cooldown.failures + 1)
-            cooldown.failed(pause)
-        else:
-            pause = self._pause(1)
-            cooldown.succeeded()
-        if order.name not in self._book:
-            return  # its outcome came in before the sink's answer
-        if verdict is Verdict.IN_DOUBT:
-            self._parked[route.sink].append(order)
-            self._say_put_off(order, error, pause)
+    async def _send(self, order: OpenOrder, route: Route) -> None:
+        if not self._book.awaits(order):
+            self._quiet.withdrawn(order, route)
             return
-        self._book.answered(order)
+        if not self._quiet.lets(order, route):
+            self._quiet.withdrawn(order, route)
+            await self._put_off(order, self._quiet.wait(route) or 0.0, "")
+            return
+        verdict, error, asked = await submit(order, route)
+        pause = self._quiet.told(order, route, verdict, asked)
+        if not self._book.awaits(order):
+            return  # its outcome came in before the sink's answer
         if verdict is Verdict.TAKEN:
+            self._book.answered(order)
             await self._taken.put(order)
         elif verdict is Verdict.REFUSED:
-            await self._outcomes.settle(
-                Outcome(order=order.name, failure=Failure.REFUSED, reason="Refused", message=error)
-            )
+            self._book.answered(order)
+            await self._outcomes.settle(_refusal(order, error))
         else:
+            telemetry.OrderPutOff(
+                route=order.route, order=order.name, error=error, again_in=round(pause, 3)
+            ).emit()
+            await self._put_off(order, pause, error)
+
+    async def _put_off(self, order: OpenOrder, pause: float, error: str) -> None:
+        """Not sent or not taken: it keeps its slot if it may exist, else it makes room for others."""
+        if order.in_doubt:
+            self._quiet.park(order)
+        else:
+            self._book.answered(order)
             await self._outcomes.give_back(order, at=self._clock.now() + pause, note=error)
-            self._say_put_off(order, error, pause)
 
     async def _record(self) -> None:
         """Mark as running what the sinks took: whatever came together goes into one transaction."""
         while True:
             orders = [await self._taken.get()]
-            while not self._taken.empty():
-                orders.append(self._taken.get_nowait())
-            deliveries = [delivery for order in orders for delivery in order.deliveries]
-            await until_written(partial(self._journal.started, deliveries))
-            now = self._clock.now()
-            for order in orders:
-                telemetry.OrderSubmitted(
-                    route=order.route,
-                    order=order.name,
-                    key=order.claims[0].event.key,
-                    attempt=order.attempt,
-                    waited=now - order.claims[0].accepted,
-                ).emit()
-                order.claims = ()
-            self._awake()
+            with self._in_hand():
+                while not self._taken.empty():
+                    orders.append(self._taken.get_nowait())
+                await until_written(partial(self._started, orders))
+                now = self._clock.now()
+                for order in orders:
+                    telemetry.OrderSubmitted(
+                        route=order.route,
+                        order=order.name,
+                        key=order.claims[0].event.key,
+                        attempt=order.attempt,
+                        waited=max(0.0, now - order.claims[0].accepted),
+                    ).emit()
+                    order.claims = ()
 
-    def _pause(self, failures: int) -> float:
-        dice = random.random()  # noqa: S311 - spreads retries, keeps no secret
-        return backoff(failures, first=_FIRST_PAUSE, most=_LONGEST_PAUSE, dice=dice)
+    async def _started(self, orders: Iterable[OpenOrder]) -> None:
+        """Only what is still open: the deliveries of an order that has ended may be another one's by now."""
+        still = [order for order in orders if self._book.awaits(order)]
+        await self._journal.started([delivery for order in still for delivery in order.deliveries])
 
-    def _say_put_off(self, order: OpenOrder, error: str, pause: float) -> None:
-        telemetry.OrderPutOff(
-            route=order.route, order=order.name, error=error, again_in=round(pause, 3)
-        ).emit()
+
+def _refusal(order: OpenOrder, words: str) -> Outcome:
+    """An order that may exist is not known to be refused: its delivery may have run."""
+    if order.in_doubt:
+        said = f"{words}; an earlier try has had no answer, it may have run"
+        return Outcome(order=order.name, failure=Failure.UNKNOWN, reason="Refused", message=said)
+    return Outcome(order=order.name, failure=Failure.REFUSED, reason="Refused", message=words)

@@ -56,46 +56,57 @@ class TokenBucket:
     def change(self, rate: float | None, burst: float) -> None:
         """Take new figures at run time, without a gift of tokens."""
         self._leak()
-        spent = self._level if self._rate is not None else burst
-        self._level = min(max(spent + burst - self._burst, 0.0), burst)
+        spent = self._level + burst - self._burst if self._rate is not None else burst
+        self._level = min(max(spent, 0.0), burst)
         self._rate, self._burst = rate, burst
 
 
 class Cooldown:
-    """Whether a neighbour may be asked. After it failed: nobody, then one probe, then all again."""
+    """Whether someone may be asked. After it failed: by nobody, then by one order as a probe, then by all."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._until = 0.0
+        self._probe: object | None = None
         self.failures = 0
         """How often it failed in a row."""
-        self._probing = False
 
     def room(self) -> float:
-        """How many orders may be sent now as far as the neighbour's health goes."""
+        """How many orders may be sent now as far as this goes."""
         if self.failures == 0:
             return math.inf
-        return 0 if self._probing or self._clock.monotonic() < self._until else 1
+        return 0 if self._probe is not None or self._clock.monotonic() < self._until else 1
 
     def wait(self) -> float | None:
-        """Seconds until it may be asked again; None while a probe is out."""
-        return None if self._probing else max(0.0, self._until - self._clock.monotonic())
+        """Seconds until there is room; None while a probe is out."""
+        if self.failures == 0:
+            return 0.0
+        return None if self._probe is not None else max(0.0, self._until - self._clock.monotonic())
 
-    def sent(self) -> None:
-        """An order is on its way; if the neighbour was failing, it is the probe."""
-        self._probing = self.failures > 0
+    def chosen(self, order: object) -> None:
+        """The order is about to be sent; after a failure it is the probe."""
+        if self.failures and self._probe is None:
+            self._probe = order
+
+    def lets(self, order: object) -> bool:
+        """Whether the order may still be sent: something may have failed since it was chosen."""
+        return self.failures == 0 or self._probe is order
+
+    def withdrawn(self, order: object) -> None:
+        """The order was not sent, or its answer says nothing about this: another may be the probe."""
+        if self._probe is order:
+            self._probe = None
 
     def succeeded(self) -> None:
         """It answered as it should."""
         self.failures = 0
-        self._probing = False
+        self._probe = None
 
-    def failed(self, pause: float) -> None:
+    def failed(self, order: object, pause: float) -> None:
         """It did not; leave it alone for ``pause`` seconds. What fails while it is left alone was sent before
         and says nothing new.
         """
-        now = self._clock.monotonic()
-        if self._probing or now >= self._until:
+        if self._probe is order or self.failures == 0:
             self.failures += 1
-            self._until = now + pause
-        self._probing = False
+            self._until = self._clock.monotonic() + pause
+        self.withdrawn(order)

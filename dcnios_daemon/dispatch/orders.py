@@ -14,11 +14,19 @@ class OpenOrder(msgspec.Struct, kw_only=True, eq=False):
 
     name: str
     route: str
+    sink: str
+    """The kind of ``run`` that it was claimed for; empty if nobody knows any more."""
     attempt: int
     deliveries: tuple[int, ...]
     claims: tuple[Claim, ...] = ()
     """What is still to be sent; empty once the sink has it, and for orders of an earlier life."""
+    run: Route | None = None
+    """Its route as it was when it was claimed, whatever is configured since. None: an earlier life's."""
     holds_token: bool = False
+    in_doubt: bool = False
+    """It was sent and the answer is not known: it may exist at the neighbour."""
+    ended: bool = False
+    """Its outcome has come in and is being written: it must not be sent any more."""
 
 
 class OrderBook:
@@ -30,9 +38,9 @@ class OrderBook:
         self.total = Allowance(limits, clock)
         self.by_route = {name: Allowance(route.limits, clock) for name, route in routes.items()}
 
-    def __contains__(self, name: object) -> bool:
-        """Whether an order of that name is in flight."""
-        return name in self._orders
+    def awaits(self, order: OpenOrder) -> bool:
+        """Whether this very order is open and nothing is known of its end."""
+        return self._orders.get(order.name) is order and not order.ended
 
     def get(self, name: str) -> OpenOrder | None:
         """The open order of that name."""
@@ -47,7 +55,7 @@ class OrderBook:
         waits = (self.total.wait(), self.by_route[route].wait())
         return None if None in waits else max(wait for wait in waits if wait is not None)
 
-    def restore(self, found: Iterable[InFlight]) -> None:
+    def restore(self, found: Iterable[InFlight], routes: Mapping[str, Route]) -> None:
         """Take in what an earlier life left in flight. It counts as open until its outcome is known."""
         grouped: dict[str, list[InFlight]] = {}
         for item in found:
@@ -58,12 +66,13 @@ class OrderBook:
                 OpenOrder(
                     name=name,
                     route=first.route,
+                    sink=routes[first.route].sink if first.route in routes else "",
                     attempt=first.attempt,
                     deliveries=tuple(item.delivery for item in items),
                 )
             )
 
-    def open(self, claims: Sequence[Claim]) -> list[OpenOrder]:
+    def open(self, claims: Sequence[Claim], run: Route) -> list[OpenOrder]:
         """Group fresh claims into orders; each holds a slot and a token of its route and of all."""
         grouped: dict[str, list[Claim]] = {}
         for claim in claims:
@@ -73,6 +82,8 @@ class OrderBook:
             order = OpenOrder(
                 name=name,
                 route=members[0].route,
+                sink=run.sink,
+                run=run,
                 attempt=members[0].attempt,
                 deliveries=tuple(claim.delivery for claim in members),
                 claims=tuple(members),
@@ -93,7 +104,8 @@ class OrderBook:
 
     def close(self, order: OpenOrder) -> None:
         """The order is settled or given back to the queue: its slot is free. Closing twice is once."""
-        if self._orders.pop(order.name, None) is not None:
+        if self._orders.get(order.name) is order:
+            del self._orders[order.name]
             self.answered(order)
             for allowance in self._allowances(order.route):
                 allowance.open -= 1

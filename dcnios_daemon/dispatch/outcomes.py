@@ -38,6 +38,7 @@ class Outcomes:
         order = self._book.get(outcome.order)
         if order is None:
             return
+        order.ended = True
         route = self._routes.get(order.route)
         policy = route.retry if route else _NEVER_AGAIN
         decision = policy.decide(
@@ -46,8 +47,10 @@ class Outcomes:
             now=self._clock.now(),
             dice=random.random(),  # noqa: S311 - spreads retries, keeps no secret
         )
-        await until_written(partial(self._journal.finish, order.deliveries, outcome, decision))
+        settled = await until_written(partial(self._journal.finish, order.deliveries, outcome, decision))
         self._close(order)
+        if not settled:
+            return  # told twice
         then = {Retry: "retry", Dead: "dead"}.get(type(decision), "done")
         telemetry.AttemptEnded(
             route=order.route,
@@ -75,6 +78,14 @@ class Outcomes:
         if order is not None:
             await self.give_back(order, at=None, note=note)
 
+    def belongs(self, item: InFlight, sink: str) -> bool:
+        """Whether the order was made by that sink: a reload may have given its route to another."""
+        order = self._book.get(item.order)
+        if order is not None:
+            return order.sink == sink
+        route = self._routes.get(item.route)
+        return route is not None and route.sink == sink
+
     def _close(self, order: OpenOrder) -> None:
         self._book.close(order)
         self._wake()
@@ -83,21 +94,19 @@ class Outcomes:
 class SinkDesk:
     """The desk (``core.ports.Desk``) of one sink."""
 
-    def __init__(
-        self, *, sink: str, outcomes: Outcomes, journal: Journal, routes: Mapping[str, Route]
-    ) -> None:
+    def __init__(self, *, sink: str, outcomes: Outcomes, journal: Journal) -> None:
         self._sink = sink
         self._outcomes = outcomes
         self._journal = journal
-        self._routes = routes
 
     async def report(self, outcome: Outcome) -> None:
         """See ``core.ports.Desk``."""
         await self._outcomes.settle(outcome)
 
     async def in_flight(self) -> Sequence[InFlight]:
-        """See ``core.ports.Desk``; only orders of this sink's routes."""
-        return [item for item in await self._journal.in_flight() if self._is_ours(item.route)]
+        """See ``core.ports.Desk``; only orders of this sink."""
+        found = await self._journal.in_flight()
+        return [item for item in found if self._outcomes.belongs(item, self._sink)]
 
     async def confirm(self, orders: Sequence[str]) -> None:
         """See ``core.ports.Desk``."""
@@ -107,7 +116,3 @@ class SinkDesk:
         """See ``core.ports.Desk``."""
         for name in orders:
             await self._outcomes.retract(name, note)
-
-    def _is_ours(self, route: str) -> bool:
-        known = self._routes.get(route)
-        return known is not None and known.sink == self._sink

@@ -14,9 +14,12 @@ T = TypeVar("T")
 
 async def until_written(call: Callable[[], Awaitable[T]]) -> T:
     """Call until the journal has taken it. Slots stay occupied meanwhile, so that nothing is overrun."""
+    said = False
     while True:
         try:
             return await call()
         except JournalUnavailable as error:
-            telemetry.JournalFailed(error=str(error)).emit()
+            if not said:  # dozens of callers may wait like this, for hours
+                telemetry.JournalFailed(error=str(error)).emit()
+                said = True
             await asyncio.sleep(_PAUSE)

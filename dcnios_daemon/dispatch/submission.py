@@ -1,7 +1,7 @@
 """One submission: from an open order to the sink's answer, as one of five verdicts."""
 
+import asyncio
 import enum
-from collections.abc import Mapping
 
 from dcnios_daemon.core.errors import DcniosError, OrderRefused, SinkBusy, SinkUnavailable
 from dcnios_daemon.core.payload import build_payload
@@ -9,44 +9,57 @@ from dcnios_daemon.core.ports import Order
 from dcnios_daemon.dispatch.orders import OpenOrder
 from dcnios_daemon.dispatch.route import Route
 
+ANSWER_WITHIN = 300.0
+"""Seconds for a sink to answer. Sinks have shorter limits of their own; this one keeps a sink that forgot
+them from holding a worker for ever."""
+
 
 class Verdict(enum.Enum):
     """What is known of an order after it was sent."""
 
     TAKEN = enum.auto()
     REFUSED = enum.auto()
-    """It does not exist and never will."""
+    """The sink will not take it, now or later."""
     SINK_AWAY = enum.auto()
-    """It does not exist; the sink asks to be left alone."""
+    """It was not taken; the sink asks to be left alone."""
     NOT_NOW = enum.auto()
-    """It does not exist; something of its own (a store for its links) is missing for now."""
+    """It was not taken; something of its own (a store for its links) is missing for now."""
     IN_DOUBT = enum.auto()
     """It may exist: the sink failed while answering. Send it again, it has the same name."""
 
 
-class Submission:
-    """Hands orders to their routes' plans."""
+async def submit(order: OpenOrder, route: Route) -> tuple[Verdict, str, float | None]:
+    """Send it, and note whether it may exist now without our knowing.
 
-    def __init__(self, routes: Mapping[str, Route]) -> None:
-        self._routes = routes
+    That doubt ends only with a yes or with its outcome: a neighbour that is busy at the second try says
+    nothing about the first.
 
-    async def submit(self, order: OpenOrder) -> tuple[Verdict, str, float | None]:
-        """Send it. Returns the verdict, the error's words and the pause that the neighbour asked for."""
-        route = self._routes[order.route]
-        try:
-            events = tuple(claim.event for claim in order.claims)
-            payload = build_payload(events, route.payload)
-            await route.plan.submit(
-                Order(route=order.route, attempt=order.attempt, events=events, payload=payload)
-            )
-        except OrderRefused as error:
-            return Verdict.REFUSED, str(error), None
-        except SinkBusy as error:
-            return Verdict.SINK_AWAY, str(error), error.retry_after
-        except SinkUnavailable as error:
-            return Verdict.IN_DOUBT, str(error), None
-        except DcniosError as error:
-            return (Verdict.NOT_NOW if error.retryable else Verdict.REFUSED), str(error), None
-        except Exception as error:  # noqa: BLE001 - one order's surprise must not stop the others
-            return Verdict.REFUSED, f"internal error: {type(error).__name__}: {error}", None
-        return Verdict.TAKEN, "", None
+    Returns:
+        The verdict, the error's words, and the pause in seconds that the neighbour asked for.
+    """
+    limit = asyncio.timeout(ANSWER_WITHIN)
+    try:
+        async with limit:
+            await _send(order, route)
+    except OrderRefused as error:
+        return Verdict.REFUSED, str(error), None
+    except SinkBusy as error:
+        return Verdict.SINK_AWAY, str(error), error.retry_after
+    except SinkUnavailable as error:
+        order.in_doubt = True
+        return Verdict.IN_DOUBT, str(error), None
+    except DcniosError as error:
+        return (Verdict.NOT_NOW if error.retryable else Verdict.REFUSED), str(error), None
+    except Exception as error:  # noqa: BLE001 - one order's surprise must not stop the others
+        order.in_doubt = True
+        if limit.expired():
+            return Verdict.IN_DOUBT, f"no answer within {ANSWER_WITHIN:g} s", None
+        return Verdict.REFUSED, f"internal error: {type(error).__name__}: {error}", None
+    order.in_doubt = False
+    return Verdict.TAKEN, "", None
+
+
+async def _send(order: OpenOrder, route: Route) -> None:
+    events = tuple(claim.event for claim in order.claims)
+    payload = build_payload(events, route.payload)
+    await route.plan.submit(Order(route=order.route, attempt=order.attempt, events=events, payload=payload))

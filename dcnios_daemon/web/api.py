@@ -8,11 +8,15 @@ import msgspec
 from aiohttp import web
 
 from dcnios_daemon.core.clock import iso
+from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
 from dcnios_daemon.core.event import cloudevent
 from dcnios_daemon.core.ports import Delivery, Journal, State
+from dcnios_daemon.telemetry.metrics import take_levels
 
 _TIMES = ("time", "accepted", "claimed", "submitted", "settled", "retry_at")
 _MOST = 1000
+_DIGITS = 18
+"""Of the largest number that the journal understands, to be sure."""
 
 
 def delivery_json(delivery: Delivery) -> dict[str, Any]:
@@ -45,6 +49,11 @@ class Api:
             web.post("/api/v1/dead/{id}/replay", self._replay),
         ]
 
+    async def measure(self) -> None:
+        """Bring the journal's metrics up to date."""
+        stats = await self._journal.stats()
+        take_levels(events=stats.events, size=stats.bytes, deliveries=stats.deliveries)
+
     async def _get_status(self, _: web.Request) -> web.Response:
         stats = await self._journal.stats()
         return _json(self._status() | {"journal": msgspec.to_builtins(stats)})
@@ -64,7 +73,13 @@ class Api:
         return _json({"events": list(events.values())})
 
     async def _get_event(self, request: web.Request) -> web.Response:
-        event, deliveries = await self._journal.show(request.match_info["key"])
+        await self._journal.stats()  # an error now is the journal's; one after it, the key's
+        try:
+            event, deliveries = await self._journal.show(request.match_info["key"])
+        except (JournalUnavailable, JournalCorrupt):
+            raise
+        except JournalError as error:
+            return _json({"error": str(error)}, HTTPStatus.CONFLICT)
         if not deliveries:
             return _json({"error": "no event has that key"}, HTTPStatus.NOT_FOUND)
         shown = [delivery_json(delivery) for delivery in deliveries]
@@ -72,7 +87,7 @@ class Api:
 
     async def _replay(self, request: web.Request) -> web.Response:
         given = request.match_info["id"]
-        if not given.isdecimal() or not await self._journal.replay([int(given)]):
+        if not _is_number(given) or not await self._journal.replay([int(given)]):
             return _json({"error": f"no dead delivery has the id {given!r}"}, HTTPStatus.NOT_FOUND)
         return _json({"replayed": int(given)})
 
@@ -96,9 +111,13 @@ def _state(request: web.Request) -> State | None:
 
 def _number(request: web.Request, name: str, default: int) -> int:
     given = request.query.get(name, "")
-    if given and not given.isdecimal():
+    if given and not _is_number(given):
         raise web.HTTPBadRequest(text=f"{name} is a whole number")
     return int(given or default)
+
+
+def _is_number(given: str) -> bool:
+    return given.isascii() and given.isdecimal() and len(given) <= _DIGITS
 
 
 def _json(document: object, status: HTTPStatus = HTTPStatus.OK) -> web.Response:

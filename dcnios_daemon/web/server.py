@@ -2,33 +2,35 @@
 
 import asyncio
 import contextlib
-import hmac
 from collections.abc import AsyncIterator, Mapping
 from http import HTTPStatus
 from importlib import resources
-from ipaddress import ip_address
 
 import msgspec
-from aiohttp import BasicAuth, web
+from aiohttp import web
 from aiohttp.typedefs import Handler
 from prometheus_client.openmetrics import exposition
 
-from dcnios_daemon.core.errors import DcniosError, JournalError
+from dcnios_daemon.core.errors import DcniosError
 from dcnios_daemon.core.ports import Inbound, Receiver
 from dcnios_daemon.core.settings import Secret
 from dcnios_daemon.telemetry.health import Health
 from dcnios_daemon.telemetry.metrics import REGISTRY
+from dcnios_daemon.web import access
 from dcnios_daemon.web.api import Api
 
 MAX_BODY = 8 * 1024 * 1024
 """Bytes of a body at ``/sources/<name>``; larger is answered 413."""
+BODY_WITHIN = 30.0
+"""Seconds for such a body to arrive; slower is answered 408."""
 
 _PAGE_TYPES = {"index.html": "text/html", "page.js": "text/javascript", "page.css": "text/css"}
 _PAGE_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 }
+_ADMIN = "\0admin"
+_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store"}
 
 
 class Door(msgspec.Struct, frozen=True):
@@ -40,7 +42,7 @@ class Door(msgspec.Struct, frozen=True):
 
 
 class WebServer:
-    """Serves until left. Give it parts before entering; ``mount`` may also be called later."""
+    """Serves until left. Everything is mounted before entering."""
 
     def __init__(self, *, health: Health, api: Api, admin_token: Secret | None) -> None:
         self._health = health
@@ -48,6 +50,7 @@ class WebServer:
         self._admin = admin_token
         self._doors: dict[str, Door] = {}
         self._tokens: dict[str, str] = {}
+        self._host = ""
 
     def mount(self, source: str, door: Door) -> None:
         """Lead ``/sources/<source>`` to it."""
@@ -72,8 +75,11 @@ class WebServer:
                 *self._api.routes(),
             ]
         )
+        self._host = host
         await self._read_tokens()
-        runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=2.0)
+        runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=2.0, lingering_time=2.0
+        )
         await runner.setup()
         try:
             site = web.TCPSite(runner, host, port)
@@ -90,48 +96,48 @@ class WebServer:
     async def _read_tokens(self) -> None:
         named = {name: door.token for name, door in self._doors.items() if door.token}
         if self._admin:
-            named["\0admin"] = self._admin
+            named[_ADMIN] = self._admin
         for name, secret in named.items():
             try:
                 self._tokens[name] = await asyncio.to_thread(secret.reveal)
             except OSError as error:
                 raise DcniosError(f"cannot read the token file {error.filename}: {error.strerror}") from error
+            if not self._tokens[name].strip():
+                raise DcniosError(f"the token file {secret.path} is empty")
 
     # --- who may ----------------------------------------------------------------------------------
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         """Probes, metrics and sources are open (sources have their own tokens). Reading the page and the API
-        from beyond loopback needs the admin token; changing anything always does, and only as Bearer: that
-        a browser never sends by itself.
+        from beyond this machine needs the admin token; changing anything always does, and only as Bearer:
+        that a browser never sends by itself.
         """
-        if not (request.path == "/" or request.path.startswith("/api/")):
-            return await handler(request)
-        changing = request.method not in {"GET", "HEAD"}
-        if changing and self._admin is None:
-            return _error(HTTPStatus.FORBIDDEN, "set daemon.http.admin_token to allow changes over HTTP")
-        if (changing or not _is_loopback(request.remote)) and not self._is_admin(request, bearer=changing):
-            challenge = {} if changing else {"WWW-Authenticate": 'Basic realm="dcnios"'}
-            return _error(HTTPStatus.UNAUTHORIZED, "the admin token is missing or wrong", challenge)
         try:
-            return await handler(request)
-        except JournalError as error:
-            return _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+            refusal = self._refusal(request) if request.path == "/" or _is_api(request) else None
+            response = refusal or await handler(request)
+        except web.HTTPException as error:
+            words = error.text if error.text and not error.empty_body else error.reason
+            allow = {name: error.headers[name] for name in ("Allow",) if name in error.headers}
+            response = _error(HTTPStatus(error.status), words, allow)
+        except DcniosError as error:
+            response = _error(HTTPStatus.SERVICE_UNAVAILABLE, str(error))
+        response.headers.update(_HEADERS)
+        return response
 
-    def _is_admin(self, request: web.Request, *, bearer: bool) -> bool:
-        given = request.headers.get("Authorization", "")
-        if not bearer and given.startswith("Basic "):
-            with contextlib.suppress(ValueError):
-                given = f"Bearer {BasicAuth.decode(given, encoding='utf-8').password}"
-        return self._token_is("\0admin", given)
-
-    def _token_is(self, name: str, authorization: str) -> bool:
-        wanted = self._tokens.get(name)
-        if wanted is None:
-            return False
-        # MinIO sends a token that has two words as it is: then the scheme is part of the secret.
-        right = wanted if " " in wanted else f"Bearer {wanted}"
-        return hmac.compare_digest(authorization.encode("utf-8", "surrogateescape"), right.encode())
+    def _refusal(self, request: web.Request) -> web.Response | None:
+        changing = request.method not in {"GET", "HEAD"}
+        admin = self._tokens.get(_ADMIN)
+        if changing and admin is None:
+            return _error(HTTPStatus.FORBIDDEN, "set daemon.http.admin_token to allow changes over HTTP")
+        if not changing and access.is_local(request, self._host):
+            return None
+        if admin is not None and access.bears(request, admin):
+            return None
+        if admin is not None and not changing and access.has_password(request, admin):
+            return None
+        challenge = {} if changing else {"WWW-Authenticate": 'Basic realm="dcnios"'}
+        return _error(HTTPStatus.UNAUTHORIZED, "the admin token is missing or wrong", challenge)
 
     # --- what for ---------------------------------------------------------------------------------
 
@@ -153,6 +159,7 @@ class WebServer:
         return web.json_response({"ready": not reasons, "reasons": reasons}, status=status)
 
     async def _metrics(self, _: web.Request) -> web.Response:
+        await self._api.measure()
         body = exposition.generate_latest(REGISTRY)  # type: ignore[no-untyped-call]
         return web.Response(body=body, headers={"Content-Type": exposition.CONTENT_TYPE_LATEST})
 
@@ -161,12 +168,18 @@ class WebServer:
         door = self._doors.get(name)
         if door is None:
             return _error(HTTPStatus.NOT_FOUND, f"no push source is called {name!r}")
-        if door.token and not self._token_is(name, request.headers.get("Authorization", "")):
+        if door.token and not access.bears(request, self._tokens[name]):
             return _error(HTTPStatus.UNAUTHORIZED, f"source {name!r}: the token is missing or wrong")
+        if door.token is None and access.is_from_a_page(request):
+            return _error(HTTPStatus.FORBIDDEN, f"source {name!r} has no token: web pages may not feed it")
         try:
-            body = await request.read()
+            body = await _body(request)
         except web.HTTPRequestEntityTooLarge:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {MAX_BODY} bytes at most")
+        except TimeoutError:
+            slow = _error(HTTPStatus.REQUEST_TIMEOUT, f"the body took more than {BODY_WITHIN:g} s")
+            slow.force_close()
+            return slow
         reply = await door.receiver.receive(
             Inbound(
                 method=request.method,
@@ -178,11 +191,16 @@ class WebServer:
         return web.Response(status=reply.status, text=reply.body, headers=dict(reply.headers))
 
 
-def _is_loopback(remote: str | None) -> bool:
-    try:
-        return ip_address((remote or "").split("%")[0]).is_loopback
-    except ValueError:
-        return False
+async def _body(request: web.Request) -> bytes:
+    announced = request.content_length or 0
+    if announced > MAX_BODY:
+        raise web.HTTPRequestEntityTooLarge(MAX_BODY, announced)
+    async with asyncio.timeout(BODY_WITHIN):
+        return await request.read()
+
+
+def _is_api(request: web.Request) -> bool:
+    return request.path.startswith("/api/")
 
 
 def _error(status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

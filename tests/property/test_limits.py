@@ -86,6 +86,13 @@ def test_a_larger_burst_is_no_gift_of_tokens() -> None:
     assert bucket.room() == 3
 
 
+def test_a_first_rate_is_no_gift_of_tokens() -> None:
+    clock = ManualClock()
+    bucket = TokenBucket(None, 20, clock)
+    bucket.change(1, 5)
+    assert bucket.room() == 0
+
+
 def test_without_a_rate_there_is_always_room() -> None:
     bucket = TokenBucket(None, 1, ManualClock())
     bucket.take(1000)

@@ -7,13 +7,13 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from dcnios_daemon.buffer.memory import MemoryJournal
-from dcnios_daemon.core.clock import SystemClock
+from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable, StoreUnavailable
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Admission, Delivery, Failure, Order, Outcome, State
-from dcnios_daemon.dispatch import dispatcher as module
+from dcnios_daemon.dispatch import quiet
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.route import Limits, Route
 
@@ -22,8 +22,8 @@ NO_LIMITS = Limits()
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(module, "_LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(quiet, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(quiet, "LONGEST_PAUSE", 0.02)
 
 
 class ToyPlan:
@@ -54,9 +54,17 @@ class ToyPlan:
 class House:
     """A journal and a dispatcher with one route to a toy sink."""
 
-    def __init__(self, *, limits: Limits = NO_LIMITS, overall: Limits = NO_LIMITS, **route: object) -> None:
+    def __init__(
+        self,
+        *,
+        limits: Limits = NO_LIMITS,
+        overall: Limits = NO_LIMITS,
+        clock: Clock | None = None,
+        **route: object,
+    ) -> None:
         self.plan = ToyPlan()
-        self.journal = MemoryJournal(clock=SystemClock())
+        self.clock = clock or SystemClock()
+        self.journal = MemoryJournal(clock=self.clock)
         self.changed = asyncio.Event()
         self.journal.on_change(self.changed.set)
         self.routes = {
@@ -66,9 +74,12 @@ class House:
         self.dispatcher = self.make()
 
     def make(self) -> Dispatcher:
-        return Dispatcher(journal=self.journal, clock=SystemClock(), routes=self.routes, limits=self.overall)
+        return Dispatcher(journal=self.journal, clock=self.clock, routes=self.routes, limits=self.overall)
 
     async def give(self, count: int, *, start: int = 0) -> list[str]:
+        return await self.give_to("r", count, start=start)
+
+    async def give_to(self, route: str, count: int, *, start: int = 0) -> list[str]:
         events = [
             Event(
                 key=event_key("s", number),
@@ -81,7 +92,7 @@ class House:
             )
             for number in range(start, start + count)
         ]
-        await self.journal.append("s", [Admission(event, ("r",)) for event in events], None)
+        await self.journal.append("s", [Admission(event, (route,)) for event in events], None)
         return [event.key for event in events]
 
     async def end(self, order: Order, failure: Failure | None = None, **more: object) -> None:

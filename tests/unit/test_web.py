@@ -1,0 +1,329 @@
+"""The HTTP port as a browser, a program, a stranger and an attacker see it."""
+
+import asyncio
+import base64
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.test_utils import make_mocked_request
+
+from dcnios_daemon.buffer.memory import MemoryJournal
+from dcnios_daemon.core.clock import SystemClock
+from dcnios_daemon.core.errors import DcniosError, JournalUnavailable
+from dcnios_daemon.core.event import Action, Event
+from dcnios_daemon.core.names import event_key
+from dcnios_daemon.core.ports import Admission, Dead, Failure, Inbound, Outcome, Reply
+from dcnios_daemon.core.settings import Secret
+from dcnios_daemon.telemetry.health import Health
+from dcnios_daemon.web import access, server
+from dcnios_daemon.web.api import Api
+from dcnios_daemon.web.server import Door, WebServer
+
+HOLE = '<img src=x onerror="document.title=1">'
+
+
+class Taker:
+    """A push source that takes everything, or breaks."""
+
+    def __init__(self) -> None:
+        self.got: list[Inbound] = []
+        self.breaks: Exception | None = None
+
+    async def receive(self, request: Inbound) -> Reply:
+        if self.breaks is not None:
+            raise self.breaks
+        self.got.append(request)
+        return Reply(200, "taken")
+
+
+class Port:
+    """The server, a journal with one dead delivery, two push sources, and a client."""
+
+    def __init__(
+        self, admin: Secret | None, sources: dict[str, Secret | None], status: Callable[[], dict[str, Any]]
+    ) -> None:
+        self.journal = MemoryJournal(clock=SystemClock())
+        self.health = Health()
+        self.taker = Taker()
+        api = Api(journal=self.journal, status=status)
+        self.server = WebServer(health=self.health, api=api, admin_token=admin)
+        for name, token in sources.items():
+            self.server.mount(name, Door(receiver=self.taker, token=token))
+        self.client: aiohttp.ClientSession
+        self.number = 0
+        self.key = event_key("s", 1)
+
+    async def ask(self, path: str, *, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
+        """Status, JSON, headers. ``_`` in a header's name stands for ``-``."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = f"http://127.0.0.1:{self.number}{path}"
+        async with self.client.request(method, url, headers=named) as reply:
+            known = reply.content_type == "application/json" and method != "HEAD"
+            return reply.status, await reply.json() if known else await reply.text(), reply.headers
+
+    async def status(self, path: str, *, method: str = "GET", **headers: str) -> int:
+        return (await self.ask(path, method=method, **headers))[0]
+
+
+@contextlib.asynccontextmanager
+async def port(
+    *,
+    admin: Secret | None = None,
+    status: Callable[[], dict[str, Any]] = dict,
+    **sources: Secret | None,
+) -> AsyncIterator[Port]:
+    made = Port(admin, sources, status)
+    await made.journal.open()
+    event = Event(
+        key=made.key, source="s", kind="toy", subject=HOLE, action=Action.CREATED, time=1.0, data=b"{}"
+    )
+    await made.journal.append("s", [Admission(event, ("r",))], None)
+    [claim] = await made.journal.claim("r", 1)
+    outcome = Outcome(order=claim.order, failure=Failure.SCRIPT, exit_code=1, message=HOLE)
+    await made.journal.finish([claim.delivery], outcome, Dead())
+    async with made.server.listen("127.0.0.1", 0) as made.number, aiohttp.ClientSession() as made.client:
+        yield made
+    await made.journal.aclose()
+
+
+def _basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
+
+
+async def test_from_this_machine_reading_is_free_and_changing_is_not() -> None:
+    async with port() as web:
+        assert await web.status("/") == 200
+        assert await web.status("/", method="HEAD") == 200
+        assert await web.status("/api/v1/status", method="HEAD") == 200
+        assert await web.status("/api/v1/dead/1/replay", method="POST") == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"X_Forwarded_For": "192.0.2.1"},
+        {"X_Forwarded_For": "127.0.0.1"},
+        {"Forwarded": "for=192.0.2.1"},
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8080"},
+        {"Host": "localhost.evil.example"},
+        {"Host": "[::1"},
+    ],
+    ids=str,
+)
+async def test_who_speaks_for_another_is_not_on_this_machine(headers: dict[str, str]) -> None:
+    """A proxy here asks for somebody elsewhere; a page from elsewhere has a browser here ask for it."""
+    async with port(admin=Secret("right")) as web:
+        for path in ("/", "/api/v1/status", "/api/v1/events", f"/api/v1/events/{web.key}"):
+            assert await web.status(path, **headers) == 401
+            assert await web.status(path, Authorization="Bearer right", **headers) == 200
+            assert await web.status(path, Authorization=_basic("right"), **headers) == 200
+            assert await web.status(path, Authorization=_basic("wrong"), **headers) == 401
+        assert await web.status("/livez", **headers) == 200
+
+
+@pytest.mark.parametrize("host", ["localhost:1", "LOCALHOST", "127.0.0.1", "[::1]:9", "me.localhost"])
+async def test_names_of_this_machine(host: str) -> None:
+    async with port() as web:
+        assert await web.status("/api/v1/status", Host=host) == 200
+
+
+@pytest.mark.parametrize(
+    ("remote", "local"),
+    [
+        ("127.0.0.1", True),
+        ("127.8.8.8", True),
+        ("::1", True),
+        ("::ffff:127.0.0.1", True),
+        ("::ffff:192.0.2.1", False),
+        ("fe80::1%eth0", False),
+        ("192.0.2.1", False),
+        ("", False),
+        ("localhost", False),
+    ],
+)
+def test_addresses_of_this_machine(remote: str, *, local: bool) -> None:
+    request = make_mocked_request("GET", "/", headers={"Host": "localhost"}).clone(remote=remote)
+    assert access.is_local(request, "127.0.0.1") is local
+
+
+@pytest.mark.parametrize(
+    "given", ["", "Bearer wrong", "Bearer righ", "Bearer rightt", "right", "Bearer \xff"]
+)
+async def test_only_the_token_itself_opens(given: str) -> None:
+    async with port(admin=Secret("right"), hooks=Secret("right")) as web:
+        assert await web.status("/api/v1/dead/1/replay", method="POST", Authorization=given) == 401
+        assert await web.status("/sources/hooks", method="POST", Authorization=given) == 401
+        assert not web.taker.got
+
+
+async def test_a_browser_s_password_changes_nothing() -> None:
+    async with port(admin=Secret("right")) as web:
+        login = _basic("right")
+        assert await web.status("/api/v1/dead/1/replay", method="POST", Authorization=login) == 401
+        bearer = "Bearer right"
+        assert await web.status("/api/v1/dead/1/replay", method="POST", Authorization=bearer) == 200
+
+
+async def test_an_empty_token_file_opens_nothing(tmp_path: Path) -> None:
+    (tmp_path / "admin").write_text("\n")
+    with pytest.raises(DcniosError, match="admin is empty"):
+        async with port(admin=Secret(path=tmp_path / "admin")):
+            pass
+
+
+async def test_web_pages_cannot_feed_a_source_that_has_no_token() -> None:
+    async with port(hooks=None, guarded=Secret("right")) as web:
+        page = "https://evil.example"
+        assert await web.status("/sources/hooks", method="POST", Origin=page) == 403
+        assert await web.status("/sources/hooks", method="POST") == 200
+        right = {"Origin": page, "Authorization": "Bearer right"}
+        assert await web.status("/sources/guarded", method="POST", **right) == 200
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [
+        ("/api/v1/deliveries?limit=0", 200),
+        ("/api/v1/deliveries?limit=999999", 200),
+        (f"/api/v1/deliveries?after={10**17}", 200),
+        (f"/api/v1/deliveries?after={10**30}", 400),
+        ("/api/v1/deliveries?after=" + "9" * 5000, 400),
+        ("/api/v1/deliveries?after=-1", 400),
+        ("/api/v1/deliveries?after=%D9%A3", 400),
+        ("/api/v1/deliveries?limit=many", 400),
+        ("/api/v1/deliveries?state=happy", 400),
+        ("/api/v1/dead?route=none", 200),
+        ("/api/v1/events/zz", 404),
+        ("/api/v1/events/" + "0" * 300, 404),
+        ("/api/v1/nothing", 404),
+        ("/sources/nobody", 404),
+        ("/page/../server.py", 404),
+        ("/page/%2e%2e%2fserver.py", 404),
+    ],
+)
+async def test_odd_questions_get_plain_answers(path: str, status: int) -> None:
+    async with port() as web:
+        given, body, _ = await web.ask(path)
+        assert given == status
+        assert status == 200 or set(body) == {"error"}
+
+
+@pytest.mark.parametrize("number", [str(10**30), "9" * 5000, "%D9%A3", "-1", "2"])
+async def test_replaying_what_is_not_there(number: str) -> None:
+    async with port(admin=Secret("right")) as web:
+        path = f"/api/v1/dead/{number}/replay"
+        assert await web.status(path, method="POST", Authorization="Bearer right") == 404
+
+
+async def test_a_wrong_method_says_which_are_right() -> None:
+    async with port(admin=Secret("right")) as web:
+        status, body, headers = await web.ask("/api/v1/status", method="DELETE", Authorization="Bearer right")
+        assert (status, set(body)) == (405, {"error"})
+        assert "GET" in headers["Allow"]
+
+
+async def test_a_beginning_that_two_keys_share_is_the_caller_s_affair() -> None:
+    async with port() as web:
+        events = [
+            Event(
+                key=web.key[:2] + f"{number:038x}",
+                source="s",
+                kind="toy",
+                subject="x",
+                action=Action.CREATED,
+                time=1.0,
+                data=b"",
+            )
+            for number in range(2)
+        ]
+        await web.journal.append("s", [Admission(event, ("r",)) for event in events], None)
+        status, body, _ = await web.ask(f"/api/v1/events/{web.key[:2]}")
+        assert status == 409
+        assert "begin with" in body["error"]
+
+
+async def test_before_the_journal_is_open_and_after_it_is_closed() -> None:
+    async with port() as web:
+        await web.journal.aclose()
+        for path in ("/api/v1/status", "/api/v1/deliveries", f"/api/v1/events/{web.key}"):
+            status, body, _ = await web.ask(path)
+            assert (status, set(body)) == (503, {"error"})
+        assert await web.status("/livez") == 200
+
+
+async def test_a_source_whose_journal_fails_is_told_to_come_again() -> None:
+    async with port(hooks=None) as web:
+        web.taker.breaks = JournalUnavailable("no space left on device")
+        status, body, _ = await web.ask("/sources/hooks", method="POST")
+        assert (status, body) == (503, {"error": "no space left on device"})
+
+
+async def test_not_ready_says_why() -> None:
+    async with port() as web:
+        assert (await web.ask("/readyz"))[:2] == (200, {"ready": True, "reasons": {}})
+        web.health.watch("journal", lambda: "full")
+        assert (await web.ask("/readyz"))[:2] == (503, {"ready": False, "reasons": {"journal": "full"}})
+
+
+async def test_metrics_are_openmetrics() -> None:
+    async with port() as web:
+        status, body, headers = await web.ask("/metrics")
+        assert status == 200
+        assert headers["Content-Type"].startswith("application/openmetrics-text")
+        assert body.endswith("# EOF\n")
+
+
+async def test_nobody_may_frame_the_page_or_guess_types() -> None:
+    async with port() as web:
+        headers = (await web.ask("/"))[2]
+        assert "frame-ancestors 'none'" in headers["Content-Security-Policy"]
+        assert "'unsafe" not in headers["Content-Security-Policy"]
+        api = (await web.ask("/api/v1/status"))[2]
+        assert (api["X-Content-Type-Options"], api["Cache-Control"]) == ("nosniff", "no-store")
+
+
+async def _raw(web: Port, text: bytes) -> bytes:
+    reader, writer = await asyncio.open_connection("127.0.0.1", web.number)
+    try:
+        writer.write(text)
+        await writer.drain()
+        return await asyncio.wait_for(reader.read(), 20)
+    finally:
+        writer.close()
+        await writer.wait_closed()
+
+
+async def test_a_body_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "BODY_WITHIN", 0.05)
+    async with port(hooks=None) as web:
+        answer = await _raw(web, b"POST /sources/hooks HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\nabc")
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert not web.taker.got
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"Content-Length: 99999999\r\n\r\n", b"413"),
+        (b"X: " + b"x" * 100_000 + b"\r\n\r\n", b"400"),
+        (b"Transfer-Encoding: chunked\r\n\r\nzz\r\n", b"400"),
+    ],
+    ids=["body", "headers", "chunks"],
+)
+async def test_too_much_and_nonsense_are_refused(sent: bytes, status: bytes) -> None:
+    async with port(hooks=None) as web:
+        start = b"POST /sources/hooks HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+        assert (await _raw(web, start + sent)).split(b" ")[1] == status
+        assert not web.taker.got
+
+
+async def test_an_address_that_is_taken_is_named() -> None:
+    async with port() as web:
+        with pytest.raises(DcniosError, match=f"127.0.0.1:{web.number}"):
+            async with web.server.listen("127.0.0.1", web.number):
+                pass
