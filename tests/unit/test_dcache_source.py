@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from pydantic import ValidationError
 
-from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError, StoreError
+from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.sources.dcache import door, login
 from dcnios_daemon.sources.dcache.channel import Channel
@@ -132,9 +132,14 @@ def test_a_password_may_hold_anything() -> None:
     assert login.headers(given) == {"Authorization": "Basic w7w6cDrDqQ=="}
 
 
-async def test_staging_without_a_door_says_what_is_missing() -> None:
-    with pytest.raises(StoreError, match="door"):
-        await door.store(settings()).download("/data/raw/f", valid_for=60)
+async def test_files_are_staged_through_the_door_or_else_below_the_frontend(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    doors: list[str] = []
+    monkeypatch.setattr(door, "DavStore", lambda url, **_: doors.append(url))
+    door.store(settings(url="https://dcache.example.org:3880/"))
+    door.store(settings(door="https://dcache.example.org:2880"))
+    assert doors == ["https://dcache.example.org:3880/dav", "https://dcache.example.org:2880"]
 
 
 # --- what the server's refusals mean ------------------------------------------------------------------

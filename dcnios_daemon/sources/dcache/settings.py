@@ -40,7 +40,8 @@ class DcacheSettings(Settings):
     url: WebUrl
     """The frontend: ``https://dcache.example.org:3880``."""
     door: WebUrl | None = None
-    """The WebDAV door, ``https://dcache.example.org:2880``: needed to stage files in or out."""
+    """The WebDAV door that files are staged through, ``https://dcache.example.org:2880``. Default: ``/dav``
+    below ``url``, for sites where a proxy leads to both."""
     watch: Annotated[Mapping[WatchName, Watch], Field(min_length=1)]
     """What is watched, each under a name that events carry as attribute ``watch``."""
     on: Annotated[tuple[Literal["created", "moved", "removed"], ...], Field(min_length=1)] = ("created",)
