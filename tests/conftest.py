@@ -1,13 +1,20 @@
 """What every test gets: no blocking call on the event loop, no task left behind."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
+from hypothesis import settings
 
 pytest_plugins = ["tests.servers.fixtures"]
+
+# Here every run tries new examples; in CI the same ones, so that a change is judged and not the dice.
+settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI") == "true":
+    settings.load_profile("ci")
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,7 @@ import json
 import secrets
 import urllib.error
 import urllib.request
+from http import HTTPStatus
 from pathlib import Path
 
 import pytest
@@ -90,9 +91,12 @@ def _until_ready(access: ClusterAccess, pod: str, *, other_than: str = "") -> st
 
     def ready() -> bool:
         nonlocal found
-        if not access.exists(pod):
+        try:
+            found = access.call("GET", pod)
+        except ApiError as error:
+            if error.status != HTTPStatus.NOT_FOUND:  # while one pod goes and the next comes, there is none
+                raise
             return False
-        found = access.call("GET", pod)
         return found["metadata"]["uid"] != other_than and _condition(found, "Ready")
 
     try:
