@@ -47,7 +47,7 @@ PARTS = 10_000
 """That many parts make an object, at most."""
 ACCESS_KEY, SECRET_KEY, SESSION_TOKEN = "access_key", "secret_key", "session_token"
 _ABORT = 15.0
-_OK = 200
+_SUCCESS = range(200, 300)
 _BAD_REQUEST = 400
 
 
@@ -183,7 +183,7 @@ class _Target:
                 ssl=tls,
             ) as response:
                 body = await response.read()
-                if response.status // 100 == _OK // 100 and b"<Error>" not in body:
+                if response.status in _SUCCESS and b"<Error>" not in body:
                     etag = response.headers.get("ETag", "")
                     return _Answer(body, etag, int(response.headers.get("Content-Length", 0)))
                 raise _refused(self._what, response.status, body)
@@ -247,6 +247,6 @@ def _refused(what: str, status: int, body: bytes) -> StoreError:
     error = refusal(what, status, body)
     if b"<Code>NoSuchUpload</Code>" in body:
         return Gone(str(error))
-    if status == _OK or (status == _BAD_REQUEST and b"<Code>RequestTimeout</Code>" in body):
+    if status in _SUCCESS or (status == _BAD_REQUEST and b"<Code>RequestTimeout</Code>" in body):
         return StoreUnavailable(str(error))
     return StoreError(str(error)) if isinstance(error, Missing) else error
