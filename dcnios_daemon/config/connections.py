@@ -59,7 +59,7 @@ def _targets(settings: DaemonSettings, source: str) -> Mapping[str, str]:
     for name, route in settings.routes.items():
         run: object = route.run
         for target, out in run.stage_out.items() if isinstance(run, ContainerRun) else ():
-            if out.using == source:
+            if out.using == source and out.secret is None:
                 found[f"routes.{name}.run.stage_out.{target}.to"] = out.to
     return found
 

@@ -14,7 +14,7 @@ from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.units import size
 from dcnios_daemon.sinks.spec import PodRun, Volume
 from dcnios_daemon.sinks.verdict import RUN, STAGE_IN, STAGE_OUT
-from dcnios_daemon.staging.contract import OUTPUT
+from dcnios_daemon.staging.contract import CREDENTIALS, OUTPUT
 
 Json = dict[str, Any]
 
@@ -26,6 +26,7 @@ PLAN_FILE = "plan.json"
 PLAN_KEY = "dcnios-daemon/staging"
 """The pod's annotation that holds the staging plan, mounted into the staging containers only."""
 EVENT_VOLUME, WORK_VOLUME, PLAN_VOLUME = "dcnios-event", "dcnios-work", "dcnios-staging"
+CREDENTIALS_VOLUME = "dcnios-credentials"
 ARGUMENT_LIMIT = 128 * 1024 - 1
 """Bytes that Linux takes in one argument (``MAX_ARG_STRLEN`` less its end)."""
 _STAGING_MEMORY = "256Mi"
@@ -161,6 +162,11 @@ def _stage_container(name: str, image: str, run: PodRun) -> Json:
     container = _container(name, image)
     container["command"] = ["dcnios", "stage", step, "--plan", plan, "--work-dir", WORK_DIR]
     container["volumeMounts"] = [{"name": PLAN_VOLUME, "mountPath": PLAN_FOLDER, "readOnly": True}]
+    if name == STAGE_OUT:
+        container["volumeMounts"] += [
+            {"name": volume, "mountPath": f"{CREDENTIALS}/{secret}", "readOnly": True}
+            for volume, secret in _credentials(run).items()
+        ]
     # The pod is placed by the largest of the chain, so that the same limits cost nothing more; a namespace
     # with a quota takes no container without them.
     if limits := _limits(run):
@@ -187,7 +193,16 @@ def _volumes(run: PodRun, staged: bool) -> list[Json]:  # noqa: FBT001
     made = [{"name": name, **_volume(volume)} for name, volume in run.volumes.items()]
     if staged:
         made.insert(0, {"name": PLAN_VOLUME, **from_annotation(PLAN_KEY, PLAN_FILE)})
+    made += [
+        {"name": volume, "secret": {"secretName": secret}} for volume, secret in _credentials(run).items()
+    ]
     return made
+
+
+def _credentials(run: PodRun) -> Mapping[str, str]:
+    """Volume name to the Secret with a store's keys. A Secret's own name may be too long for a volume."""
+    secrets = sorted({out.secret for out in run.stage_out.values() if out.secret is not None})
+    return {f"{CREDENTIALS_VOLUME}-{number}": secret for number, secret in enumerate(secrets)}
 
 
 def _volume(volume: Volume) -> Json:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from pydantic import Field, StringConstraints, model_validator
@@ -18,6 +18,8 @@ Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[kKMGTPE]i?
 EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
 """An environment variable that a shell can name."""
 VolumeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
+SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)]
+"""A Kubernetes object's name."""
 
 
 class Resources(Settings):
@@ -35,10 +37,25 @@ class StageOut(Settings):
     """``s3://bucket/prefix/``, ``dav:/path/`` or ``file:folder/``; may hold ``{{ event.… }}``."""
     using: str
     """The source whose endpoint and credentials give leave to write there."""
+    credentials: Literal["leave", "secret"] = "leave"
+    """``leave``: a link made for each delivery; no credential enters a pod. ``secret``: the pod's stager,
+    never the run, gets the keys in the Kubernetes Secret ``secret``; for files over 5 GiB and stores that
+    take no leave. Of ``using`` then only the endpoint counts. Only for ``job`` and ``s3://``."""
+    secret: SecretName | None = None
+    """A Kubernetes Secret in the Jobs' namespace, with the keys ``access_key``, ``secret_key`` and perhaps
+    ``session_token``."""
     prefix: tuple[str, ...] = ()
     """Only files whose name begins with one of these."""
     suffix: tuple[str, ...] = ()
     """Only files whose name ends with one of these."""
+
+    @model_validator(mode="after")
+    def _keys_for_s3(self) -> "StageOut":
+        if (self.credentials == "secret") != (self.secret is not None):
+            raise ValueError("credentials: secret and the name of the secret go together")
+        if self.secret is not None and not self.to.startswith("s3://"):
+            raise ValueError("credentials: secret is for s3://bucket/prefix/ only")
+        return self
 
 
 class ContainerRun(Settings):

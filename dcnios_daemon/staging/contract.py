@@ -15,6 +15,8 @@ EVENT_LIMIT = 64 * 1024
 """Bytes up to which a payload is also the variable ``EVENT``. Linux takes 128 KiB for one variable."""
 INPUT = "input"
 """The folder in the work directory that holds the event's object."""
+CREDENTIALS = "/dcnios-credentials"
+"""The folder in a pod that holds one folder for each Secret with a store's keys, for ``stage-out`` only."""
 OUTPUT = "output"
 """The folder in the work directory whose files are staged out."""
 NAME_LIMIT = 200

@@ -1,4 +1,7 @@
-"""One file to one store: an S3 form post, a WebDAV PUT, or a copy. Streamed, and whole or not at all."""
+"""One file to one store: an S3 form post or signed upload, a WebDAV PUT, or a copy.
+
+Streamed, and whole or not at all.
+"""
 
 import asyncio
 import contextlib
@@ -18,6 +21,7 @@ from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 from dcnios_daemon.core.ports import Upload
 from dcnios_daemon.staging.files import file_path
 from dcnios_daemon.staging.output import Result
+from dcnios_daemon.staging.s3_put import put_object
 from dcnios_daemon.staging.transfer import (
     BLOCK,
     TRANSPORT_ERRORS,
@@ -50,6 +54,8 @@ async def deliver(session: aiohttp.ClientSession, upload: Upload, result: Result
     """
     if upload.url.startswith("file:"):
         await asyncio.to_thread(_copy, result, file_path(upload.url) / result.name)
+    elif upload.method == "S3":
+        await put_object(session, upload, result, patience)
     elif upload.method == "POST":
         await patiently(lambda: _post(session, upload, result), patience)
     else:
@@ -179,7 +185,9 @@ async def _make_folder(session: aiohttp.ClientSession, upload: Upload, url: str,
 async def _post(session: aiohttp.ClientSession, upload: Upload, result: Result) -> None:
     what = f"{result.name} to {shown(upload.url)}/{upload.prefix}"
     if result.size > FORM_LIMIT:
-        raise StoreError(f"{what}: {result.size} bytes, S3 takes at most {FORM_LIMIT} in one form")
+        raise StoreError(
+            f"{what}: {result.size} bytes, S3 takes at most {FORM_LIMIT} by leave: see credentials: secret"
+        )
     try:
         key = (upload.prefix + result.name).encode()
     except UnicodeEncodeError:

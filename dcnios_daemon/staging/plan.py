@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from dcnios_daemon.core.errors import OrderRefused
-from dcnios_daemon.core.ports import Download, Order, Store
+from dcnios_daemon.core.ports import Download, KeyedStore, Order, Store
 from dcnios_daemon.core.templating import Context, Render, compile_text, context
-from dcnios_daemon.staging.contract import local_name
+from dcnios_daemon.staging.contract import CREDENTIALS, local_name
 from dcnios_daemon.staging.document import Outlet, StagingPlan
 
 __all__ = ["Outlet", "StagingPlan", "make_plan", "needs_staging", "validity"]
@@ -26,6 +26,9 @@ class StageTarget(Protocol):
 
     @property
     def using(self) -> str: ...
+
+    @property
+    def secret(self) -> str | None: ...
 
     @property
     def prefix(self) -> tuple[str, ...]: ...
@@ -103,7 +106,12 @@ async def _uploads(
         where = f"route {order.route}: stage_out.{name}"
         store = _store(stores, target.using, where=where)
         address = str(_template(target.to, f"{where}.to")(values))
-        upload = await store.upload(address, valid_for=valid_for)
+        if target.secret is None:
+            upload = await store.upload(address, valid_for=valid_for)
+        elif isinstance(store, KeyedStore):
+            upload = await store.keyed_upload(address, keys=f"{CREDENTIALS}/{target.secret}")
+        else:
+            raise OrderRefused(f"{where}: {target.using!r} is no S3 store, which credentials: secret needs")
         outlets.append(Outlet(name=name, upload=upload, prefix=target.prefix, suffix=target.suffix))
     return outlets
 

@@ -264,13 +264,14 @@ class S3Client:
 
 
 class S3Store:
-    """Leave for the objects of one S3 store. Implements :class:`~dcnios_daemon.core.ports.Store`.
+    """Leave for the objects of one S3 store. Implements :class:`~dcnios_daemon.core.ports.KeyedStore`.
 
     Nothing is asked of the store: signing is local. Leave signed with temporary credentials ends with them.
     """
 
     def __init__(self, settings: S3Settings) -> None:
         self._base = settings.base
+        self._region = settings.region
         self._ca_file = settings.ca_file
         self._signer = _Signer(settings)
 
@@ -288,6 +289,23 @@ class S3Store:
 
     async def upload(self, target: str, *, valid_for: float) -> Upload:
         """A POST policy for all keys below ``s3://bucket/prefix/``."""
+        bucket, prefix, url = self._place(target)
+        fields = await self._signer.post_policy(
+            url, bucket=bucket, prefix=prefix, seconds=_seconds(valid_for)
+        )
+        authorities = await self._authorities()
+        return Upload(method="POST", url=url, prefix=prefix, fields=fields, authorities=authorities)
+
+    async def keyed_upload(self, target: str, *, keys: str) -> Upload:
+        """See :class:`~dcnios_daemon.core.ports.KeyedStore`."""
+        _, prefix, url = self._place(target)
+        authorities = await self._authorities()
+        return Upload(
+            method="S3", url=url, prefix=prefix, region=self._region, keys=keys, authorities=authorities
+        )
+
+    def _place(self, target: str) -> tuple[str, str, str]:
+        """Bucket, key prefix, and the bucket's URL."""
         scheme, _, place = target.partition("://")
         bucket, _, prefix = place.partition("/")
         if scheme != "s3" or not bucket:
@@ -298,11 +316,7 @@ class S3Store:
             prefix.encode()
         except UnicodeEncodeError:
             raise StoreError(f"{target!r}: S3 keys are UTF-8") from None
-        fields = await self._signer.post_policy(
-            url, bucket=bucket, prefix=prefix, seconds=_seconds(valid_for)
-        )
-        authorities = await self._authorities()
-        return Upload(method="POST", url=url, prefix=prefix, fields=fields, authorities=authorities)
+        return bucket, prefix, url
 
     async def _authorities(self) -> str:
         return await asyncio.to_thread(read_authorities, self._ca_file) if self._ca_file else ""

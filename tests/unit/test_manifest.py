@@ -225,6 +225,40 @@ def test_the_staging_plan_is_seen_by_the_staging_containers_only() -> None:
         assert work["mountPath"] == "/dcnios-work"
 
 
+def test_a_stores_keys_are_mounted_into_stage_out_only() -> None:
+    keyed = {"to": "s3://b/", "using": "u", "credentials": "secret"}
+    outs = {
+        "One": {**keyed, "secret": "outbox.keys"},
+        "two": {**keyed, "secret": "outbox.keys"},
+        "three": {"to": "s3://b/", "using": "u"},
+    }
+    made = pod(job(plan=b"{}", stage_in=True, stage_out=outs))
+    volumes = [volume for volume in made["volumes"] if "secret" in volume]
+    assert [volume["secret"] for volume in volumes] == [{"secretName": "outbox.keys"}]
+    name = volumes[0]["name"]
+    mounted = {
+        container["name"]: [mount for mount in container["volumeMounts"] if mount["name"] == name]
+        for container in [*made["initContainers"], *made["containers"]]
+    }
+    mount = {"name": name, "mountPath": "/dcnios-credentials/outbox.keys", "readOnly": True}
+    assert mounted == {"stage-in": [], "run": [], "stage-out": [mount]}
+
+
+@pytest.mark.parametrize(
+    "out",
+    [
+        {"to": "s3://b/", "credentials": "secret"},
+        {"to": "s3://b/", "secret": "outbox-keys"},
+        {"to": "dav:/b/", "credentials": "secret", "secret": "outbox-keys"},
+        {"to": "s3://b/", "credentials": "secret", "secret": "../etc"},
+        {"to": "s3://b/", "credentials": "both", "secret": "outbox-keys"},
+    ],
+)
+def test_keys_of_a_store_need_an_s3_target_and_a_secrets_name(out: Json) -> None:
+    with pytest.raises(ValidationError):
+        JobRun(image="img", stage_out={"x": {"using": "u", **out}})
+
+
 def test_staging_containers_fit_into_what_the_run_needs() -> None:
     made = job(plan=b"{}", stage_in=True, resources={"cpu": "2", "memory": "64Mi", "gpu": 1})
     assert pod(made)["initContainers"][0]["resources"]["limits"] == {"cpu": "2", "memory": "256Mi"}

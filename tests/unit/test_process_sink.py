@@ -276,6 +276,9 @@ def test_a_plan_that_cannot_work_is_told(tmp_path: Path) -> None:
                 {"script": "true", "stage_out": {"a": {"to": "x", "using": "nowhere"}}}
             ),
         )
+    keyed = {"to": "s3://b/", "using": "drop", "credentials": "secret", "secret": "keys"}
+    with pytest.raises(ConfigError, match=r"copy\.run\.stage_out\.a\.credentials: secret is for job"):
+        sink.plan("copy", ProcessRun.model_validate({"script": "true", "stage_out": {"a": keyed}}))
     with pytest.raises(ConfigError, match="script_file"):
         sink.plan("copy", ProcessRun(script_file=tmp_path / "none.sh"))
 

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 import pytest
 
 from dcnios_daemon.core.errors import OrderRefused, StoreError, StoreUnavailable
-from dcnios_daemon.core.ports import Download, Order, Upload
+from dcnios_daemon.core.ports import Download, Order, Store, Upload
 from dcnios_daemon.sinks.spec import ContainerRun
 from dcnios_daemon.staging.plan import Outlet, StagingPlan, make_plan, needs_staging, validity
+from dcnios_daemon.staging.s3 import S3Settings, S3Store
 from tests.unit.process_rig import order
 
 
@@ -36,9 +37,27 @@ def _run(**fields: object) -> ContainerRun:
 
 
 async def _plan(
-    order: Order, run: ContainerRun, stores: Mapping[str, _Store], valid_for: float = 60
+    order: Order, run: ContainerRun, stores: Mapping[str, Store], valid_for: float = 60
 ) -> StagingPlan:
     return await make_plan(order, run, stores, source=order.events[0].source, valid_for=valid_for)
+
+
+async def test_with_a_secret_the_plan_says_where_keys_lie_and_none_of_them() -> None:
+    settings = {"endpoint": "http://s:9000", "region": "eu-1", "access_key": "A-KEY", "secret_key": "hush"}
+    stores: dict[str, Store] = {"up": S3Store(S3Settings.model_validate(settings)), "drop": _Store()}
+    out = {"to": "s3://b/{{ event.stem }}", "credentials": "secret", "secret": "outbox-keys"}
+    plan = await _plan(order("in/x.txt"), _run(stage_out={"a": {**out, "using": "up"}}), stores)
+    assert plan.uploads[0].upload == Upload(
+        method="S3",
+        url="http://s:9000/b",
+        prefix="x/",
+        region="eu-1",
+        keys="/dcnios-credentials/outbox-keys",
+    )
+    assert StagingPlan.decode(plan.encode()) == plan
+    assert b"A-KEY" not in plan.encode()
+    with pytest.raises(OrderRefused, match=r"stage_out\.a: 'drop' is no S3 store"):
+        await _plan(order("in/x.txt"), _run(stage_out={"a": {**out, "using": "drop"}}), stores)
 
 
 async def test_input_from_the_source_and_outputs_where_the_templates_say() -> None:

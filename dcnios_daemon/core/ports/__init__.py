@@ -21,7 +21,7 @@ from dcnios_daemon.core.ports.delivery import (
 from dcnios_daemon.core.ports.journal import Admission, Appended, Gate, Journal
 from dcnios_daemon.core.ports.sink import Desk, Order, Plan, Report, Sink
 from dcnios_daemon.core.ports.source import Batch, Inbound, Receiver, Reply, Source, Working
-from dcnios_daemon.core.ports.store import Download, Store, Upload
+from dcnios_daemon.core.ports.store import Download, KeyedStore, Store, Upload
 
 __all__ = [
     "Admission",
@@ -38,6 +38,7 @@ __all__ = [
     "InFlight",
     "Inbound",
     "Journal",
+    "KeyedStore",
     "Order",
     "Outcome",
     "Plan",

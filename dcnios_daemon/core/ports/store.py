@@ -1,7 +1,7 @@
 """What staging reads from and writes to, by leave and not by credentials."""
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import msgspec
 
@@ -20,14 +20,20 @@ class Download(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Upload(msgspec.Struct, frozen=True, kw_only=True):
-    """How to put objects under one prefix without any credential but what is in here."""
+    """How to put objects under one prefix: by leave that is in here, or by keys that lie elsewhere."""
 
     method: str
     """``POST``: a form post to ``url`` with ``fields`` and the key (S3 POST policy).
-    ``PUT``: to ``url`` + the percent-encoded name (WebDAV)."""
+    ``PUT``: to ``url`` + the percent-encoded name (WebDAV).
+    ``S3``: requests below ``url``, the bucket's, signed with the keys in the folder ``keys``."""
     url: str
     prefix: str = ""
-    """POST: what the key must begin with."""
+    """POST, S3: what the key must begin with."""
+    region: str = ""
+    """S3: the one to sign for."""
+    keys: str = ""
+    """S3: the folder, as the stager sees it, with the files ``access_key``, ``secret_key`` and perhaps
+    ``session_token``. They themselves are never in here."""
     fields: Mapping[str, str] = msgspec.field(default_factory=dict)
     headers: Mapping[str, str] = msgspec.field(default_factory=dict)
     authorities: str = ""
@@ -56,4 +62,17 @@ class Store(Protocol):
 
     async def aclose(self) -> None:
         """Release connections."""
+        ...
+
+
+@runtime_checkable
+class KeyedStore(Store, Protocol):
+    """A store that also takes whoever has keys of its own."""
+
+    async def keyed_upload(self, target: str, *, keys: str) -> Upload:
+        """How to write below ``target`` with the keys in the folder ``keys``, of which nothing is read here.
+
+        Raises:
+            StoreError: It is no place of this store.
+        """
         ...

@@ -44,6 +44,12 @@ class ProcessPlan:
                 f"routes.{route}.run.stage_out: using {sorted(unknown)}: no such source with a store; "
                 f"there are {sorted(sink.stores)}"
             )
+        for name, out in run.stage_out.items():
+            if out.secret is not None:
+                raise ConfigError(
+                    f"routes.{route}.run.stage_out.{name}.credentials: secret is for job; "
+                    f"a process runs beside the credentials of {out.using!r} already"
+                )
         self._env = compile_tree(dict(run.env), where=f"routes.{route}.run.env")
 
     async def render(self, order: Order) -> dict[str, Any]:
