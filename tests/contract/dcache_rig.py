@@ -10,7 +10,16 @@ from dcnios_daemon.sources.dcache.timing import Timing
 from tests.contract.source_rig import NAME, Rig
 from tests.fakes.dcache import FakeDcache, Switches
 
-QUICK = Timing(beat=1, settle=0.02, grace=0.02, look_again=0.02, longest_look=0.1, patience=5.0, store=0.1)
+QUICK = Timing(
+    beat=1,
+    settle=0.02,
+    grace=0.02,
+    look_again=0.02,
+    longest_look=0.1,
+    patience=5.0,
+    rate=10_000.0,
+    store=0.1,
+)
 
 
 def settings(dcache: FakeDcache, **more: object) -> DcacheSettings:

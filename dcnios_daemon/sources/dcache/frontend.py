@@ -18,6 +18,7 @@ import yarl
 
 from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError
 from dcnios_daemon.sources.dcache import login
+from dcnios_daemon.sources.dcache.pace import Caller, Pace
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 
 OK, CREATED, NO_CONTENT, SEE_OTHER = 200, 201, 204, 303
@@ -25,11 +26,19 @@ BAD_REQUEST, UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY = 400, 401, 403, 404, 
 
 _CONNECT_WITHIN = 10.0
 _ANSWER_WITHIN = 60.0
+_LONG_ANSWER_WITHIN = 900.0
+"""Seconds for an answer that may be large; within them it must not fall silent either."""
 _CONNECTIONS = 16
 _STREAM_BUFFER = 1 << 20
+_GONE = ("Not found: ", "Failed condition: ")
+"""How a 400 begins that means the path of a selector: not there, or (since we ask for it) no directory."""
 _WAITS = 5
 _LONGEST_WAIT = 10.0
 _QUOTED = 300
+_SHORT = aiohttp.ClientTimeout(total=_ANSWER_WITHIN, connect=_CONNECT_WITHIN)
+_LONG = aiohttp.ClientTimeout(total=_LONG_ANSWER_WITHIN, connect=_CONNECT_WITHIN, sock_read=_ANSWER_WITHIN)
+RATE = 100.0
+"""Calls a second: dCache shuts the door above 250, and others may share our address."""
 
 
 class Missing(SourceError):
@@ -49,6 +58,11 @@ class Answer(msgspec.Struct, frozen=True):
     retry_after: float = 0.0
 
     @property
+    def is_too_many(self) -> bool:
+        """Whether the rate limiter kept us out; a quota answers 429 too, but in JSON."""
+        return self.status == TOO_MANY and not self.is_json
+
+    @property
     def is_json(self) -> bool:
         """Whether it was the frontend itself that spoke, not the rate limiter before it."""
         return self.body.lstrip().startswith(b"{")
@@ -57,9 +71,10 @@ class Answer(msgspec.Struct, frozen=True):
 class Frontend:
     """One connection's worth of calls; :meth:`open` logs in."""
 
-    def __init__(self, settings: DcacheSettings, *, silence: float) -> None:
-        """Seconds of ``silence`` after which a stream is dead."""
+    def __init__(self, settings: DcacheSettings, *, silence: float, rate: float = RATE) -> None:
+        """Seconds of ``silence`` after which a stream is dead; calls a second: ``rate``."""
         self._settings = settings
+        self._pace = Pace(rate)
         self._silence = silence
         self._session: aiohttp.ClientSession | None = None
         self._origin = yarl.URL(settings.api).origin()
@@ -78,7 +93,6 @@ class Frontend:
         self._session = aiohttp.ClientSession(
             headers={**headers, "Suppress-WWW-Authenticate": "Suppress"},
             connector=aiohttp.TCPConnector(ssl=context, limit=_CONNECTIONS),
-            timeout=aiohttp.ClientTimeout(total=_ANSWER_WITHIN, connect=_CONNECT_WITHIN),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
 
@@ -98,20 +112,23 @@ class Frontend:
         *,
         expect: Collection[int] = (OK,),
         body: Mapping[str, Any] | None = None,
+        caller: Caller = "walk",
+        is_long: bool = False,
     ) -> Answer:
-        """Ask, waiting as long as the rate limiter of 11.2 and later says.
+        """Ask in turn, waiting as long as the rate limiter of 11.2 and later says. A long answer may take
+        its time as long as something comes.
 
         Raises:
             Missing, Forbidden: 404, 403.
             Rejected: 401, 400 and what else is our fault.
             Disconnected: 429, 5xx, no connection.
         """
-        answer = await self._ask(method, url, body=body)
+        answer = await self._ask(method, url, body=body, caller=caller, is_long=is_long)
         for tried in range(_WAITS):
-            if answer.status != TOO_MANY or answer.is_json:
+            if not answer.is_too_many:
                 break
-            await asyncio.sleep(min(answer.retry_after or 2.0**tried / 2, _LONGEST_WAIT))
-            answer = await self._ask(method, url, body=body)
+            self._pace.refused(min(answer.retry_after or 2.0**tried / 2, _LONGEST_WAIT))
+            answer = await self._ask(method, url, body=body, caller=caller, is_long=is_long)
         if answer.status not in expect:
             raise _refusal(f"{method} {url}", answer)
         return answer
@@ -124,6 +141,7 @@ class Frontend:
         timeout = aiohttp.ClientTimeout(
             total=None, connect=_CONNECT_WITHIN, sock_connect=_CONNECT_WITHIN, sock_read=self._silence
         )
+        await self._pace.turn("walk")
         with self.failures_as_ours():
             response = await self._client.get(
                 self._here(url),
@@ -136,16 +154,27 @@ class Frontend:
                 raise _refusal(f"GET {url}", await _whole(response))
         return response
 
-    async def _ask(self, method: str, url: str, *, body: Mapping[str, Any] | None) -> Answer:
+    async def _ask(
+        self, method: str, url: str, *, body: Mapping[str, Any] | None, caller: Caller, is_long: bool
+    ) -> Answer:
         content = None if body is None else msgspec.json.encode(body)
         headers = {"Accept": "application/json"}
         if content is not None:
             headers["Content-Type"] = "application/json"
+        await self._pace.turn(caller)
         with self.failures_as_ours():
             async with self._client.request(
-                method, self._here(url), data=content, headers=headers, allow_redirects=False
+                method,
+                self._here(url),
+                data=content,
+                headers=headers,
+                timeout=_LONG if is_long else _SHORT,
+                allow_redirects=False,
             ) as response:
-                return await _whole(response)
+                answer = await _whole(response)
+        if not answer.is_too_many:
+            self._pace.let_in()
+        return answer
 
     @contextlib.contextmanager
     def failures_as_ours(self) -> Iterator[None]:
@@ -183,7 +212,7 @@ async def _whole(response: aiohttp.ClientResponse) -> Answer:
 def _refusal(what: str, answer: Answer) -> SourceError:
     detail = _detail(answer.body)
     said = f"{what}: {answer.status} {detail}".rstrip()
-    if answer.status == NOT_FOUND or (answer.status == BAD_REQUEST and detail.startswith("Not found: ")):
+    if answer.status == NOT_FOUND or (answer.status == BAD_REQUEST and detail.startswith(_GONE)):
         return Missing(said)
     if answer.status == FORBIDDEN or detail.startswith("Permission denied: "):
         return Forbidden(said)

@@ -1,6 +1,5 @@
-"""What is in dCache's name space (``FileResources``, ``NamespaceUtils``): an entry, or all of a directory."""
+"""What is in dCache's name space (``FileResources``, ``NamespaceUtils``): files and directories."""
 
-from typing import TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -9,7 +8,6 @@ from dcnios_daemon.core.errors import Malformed
 from dcnios_daemon.sources.dcache.frontend import Frontend
 
 _ADD_ONS = "locality=true&locations=true"
-_E = TypeVar("_E", bound="Entry")
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -45,36 +43,21 @@ class Entry(msgspec.Struct, frozen=True):
         return self.is_file and self.size is not None and bool(stored)
 
 
-class Directory(Entry, frozen=True):
-    """A directory with what is in it."""
-
-    children: tuple[Entry, ...] = ()
-
-
 async def stat(frontend: Frontend, path: str) -> Entry:
     """One entry.
 
     Raises:
         Missing, Forbidden, Disconnected, Rejected: See :meth:`Frontend.call`.
     """
-    answer = await frontend.call("GET", _url(frontend, path, _ADD_ONS))
-    return _decoded(answer.body, Entry, path)
-
-
-async def listing(frontend: Frontend, path: str) -> Directory:
-    """A directory and all its entries, in one call: pages may skip and repeat, since dCache does not order
-    them. Likewise."""
-    answer = await frontend.call("GET", _url(frontend, path, f"children=true&{_ADD_ONS}"))
-    return _decoded(answer.body, Directory, path)
-
-
-def _url(frontend: Frontend, path: str, query: str) -> str:
-    encoded = "/".join(quote(part, safe="") for part in path.split("/"))
-    return frontend.url(f"/namespace{encoded}?{query}")
-
-
-def _decoded(body: bytes, kind: type[_E], path: str) -> _E:
+    answer = await frontend.call("GET", query(frontend, path), caller="look")
     try:
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(answer.body, type=Entry)
     except msgspec.DecodeError as error:
         raise Malformed(f"{path}: the frontend's answer cannot be read: {error}") from error
+
+
+def query(frontend: Frontend, path: str, what: str = "") -> str:
+    """The URL that asks for what we need to know of a path, and what else is asked for."""
+    encoded = "/".join(quote(part, safe="") for part in path.split("/"))
+    asked = "&".join(part for part in (what, _ADD_ONS) if part)
+    return frontend.url(f"/namespace{encoded}?{asked}")

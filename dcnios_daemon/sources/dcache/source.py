@@ -38,7 +38,7 @@ class DcacheSource:
         self._client_id = f"dcnios-{instance}-{name}"
         self._clock = clock or SystemClock()
         self._timing = timing or Timing()
-        self._frontend = Frontend(settings, silence=self._timing.silence)
+        self._frontend = Frontend(settings, silence=self._timing.silence, rate=self._timing.rate)
         self._response: aiohttp.ClientResponse | None = None
         self._ledger = Ledger(Position())
         self._reader: Reader | None = None

@@ -1,10 +1,13 @@
-"""How long a dCache source waits for what. In one place, so that tests can be quick."""
+"""How long a dCache source waits for what, and how much it asks for: in one place, for tests to be quick."""
 
 import msgspec
 
+from dcnios_daemon.sources.dcache.frontend import RATE
+from dcnios_daemon.sources.dcache.listing import PAGE
+
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):
-    """All in seconds."""
+    """In seconds, where nothing else is said."""
 
     beat: int = 30
     """Between heartbeats on the stream; dCache allows up to 300."""
@@ -21,6 +24,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 60.0
     """From *closed* to giving up: the next listing, or the next *closed*, takes it up again."""
 
+    rate: float = RATE
+    """Calls a second."""
+    page: int = PAGE
+    """Entries of a directory that are asked for at once."""
     store: float = 30.0
     """Between positions that are stored without an event."""
 

@@ -16,7 +16,8 @@ from dcnios_daemon.sources.dcache.facts import as_if_told
 from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
 from dcnios_daemon.sources.dcache.inotify import FLAGS, join, tail
 from dcnios_daemon.sources.dcache.ledger import Check
-from dcnios_daemon.sources.dcache.namespace import Directory, Entry, listing
+from dcnios_daemon.sources.dcache.listing import Page, pages
+from dcnios_daemon.sources.dcache.namespace import Entry
 from dcnios_daemon.sources.dcache.watches import Place
 from dcnios_daemon.telemetry.events import SourceRelisted, WatchRefused
 
@@ -197,16 +198,17 @@ class Walker:
                 self._armed.append(place)
             return
         self._queued.discard(place.path)
+        is_another = False
         try:
-            directory = await listing(self._connection.frontend, place.path)
+            async for page in pages(self._connection.frontend, place.path, size=self._timing.page):
+                is_another |= self._watches.is_another(place.path, page.pnfsid)
+                await self._take(place, page)
         except (Missing, Forbidden) as error:
             self._refused(place, error)
             return
-        if self._watches.is_another(place.path, directory.pnfsid):
+        if is_another:
             self._watches.drop(self._watches.url(place.path))
             self._enqueue(place)
-        else:
-            await self._take(place, directory)
 
     async def _is_watched(self, place: Place) -> bool:
         """Subscribe; False if that cannot be, and then it is done with."""
@@ -238,8 +240,8 @@ class Walker:
         if isinstance(error, Forbidden):
             WatchRefused(source=self._connection.source, path=place.path, error=str(error)).emit()
 
-    async def _take(self, place: Place, directory: Directory) -> None:
-        for entry in directory.children:
+    async def _take(self, place: Place, page: Page) -> None:
+        async for entry in page.entries():
             await self._ledger.has_room()
             path = join(place.path, entry.name)
             if entry.is_directory and place.recursive:
