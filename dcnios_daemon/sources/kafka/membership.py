@@ -5,15 +5,14 @@ often we fetch, so that a pause may last as long as it has to.
 """
 
 import asyncio
-import logging
-import ssl
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from dcnios_daemon.core.errors import Disconnected, Rejected
+from dcnios_daemon.kafka.brokers import Brokers
+from dcnios_daemon.kafka.library import library, load
 from dcnios_daemon.sources.kafka.records import Record
-from dcnios_daemon.sources.kafka.settings import KafkaSecurity, KafkaSettings
+from dcnios_daemon.sources.kafka.settings import KafkaSettings
 
 Partition = tuple[str, int]
 """Topic and number."""
@@ -24,25 +23,7 @@ _PARTITION_BYTES = 1 << 20
 _PATIENCE = 30.0
 _SESSION_MS = 10_000
 """A killed daemon's partitions are free after this."""
-_REQUEST_MS = 15_000
 _FOREVER_MS = 2**31 - 1
-_REFUSALS = frozenset(
-    {
-        "AuthenticationFailedError",
-        "AuthenticationMethodNotSupported",
-        "ClusterAuthorizationFailedError",
-        "GroupAuthorizationFailedError",
-        "IllegalSaslStateError",
-        "InconsistentGroupProtocolError",
-        "InvalidGroupIdError",
-        "InvalidTopicError",
-        "SaslAuthenticationFailed",
-        "TopicAuthorizationFailedError",
-        "UnsupportedCodecError",
-        "UnsupportedSaslMechanismError",
-    }
-)
-"""The library's names for *no*: trying again soon does not help."""
 
 
 class Membership:
@@ -52,6 +33,9 @@ class Membership:
         self._settings = settings
         self._group = group
         self._client = client
+        self._brokers = Brokers(
+            bootstrap=settings.bootstrap, security=settings.security, away=Disconnected, refused=Rejected
+        )
         self._consumer: Any = None
         self._partition: Any = None
 
@@ -65,20 +49,19 @@ class Membership:
         ``revoked`` before the partitions go, ``assigned`` when they have come."""
         await self.connect()
         await self.check_topics()
-        with self._failures_as_ours():
+        with self._brokers.failures():
             self._consumer.subscribe(
                 list(self._settings.topics),
-                listener=_listener(_library(), revoked=revoked, assigned=assigned),
+                listener=_listener(library(), revoked=revoked, assigned=assigned),
             )
 
     async def connect(self) -> None:
         """Reach a broker and log in, without joining."""
-        with self._failures_as_ours():
-            aiokafka = await asyncio.to_thread(_library)
-            options = await asyncio.to_thread(_options, self._settings.security)
+        with self._brokers.failures():
+            aiokafka = await load()
+            options = await self._brokers.options()
             self._partition = aiokafka.TopicPartition
             self._consumer = aiokafka.AIOKafkaConsumer(
-                bootstrap_servers=list(self._settings.bootstrap),
                 client_id=self._client,
                 group_id=self._group,
                 enable_auto_commit=False,
@@ -87,20 +70,15 @@ class Membership:
                 fetch_max_bytes=_FETCH_BYTES,
                 max_partition_fetch_bytes=_PARTITION_BYTES,
                 session_timeout_ms=_SESSION_MS,
-                request_timeout_ms=_REQUEST_MS,
                 max_poll_interval_ms=_FOREVER_MS,
                 **options,
             )
-            try:
-                await self._consumer.start()
-            except aiokafka.errors.KafkaConnectionError:
-                await self._find_out_why(aiokafka, options)
-                raise
+            await self._brokers.start(self._consumer, options)
 
     async def missing_topics(self) -> Sequence[str]:
         """Those that are not there, or that we may not see. All topics are asked for: a broker may make one
         that is asked for by name."""
-        with self._failures_as_ours():
+        with self._brokers.failures():
             async with asyncio.timeout(_PATIENCE):
                 there = await self._consumer.topics()
         return sorted(set(self._settings.topics) - there)
@@ -108,26 +86,26 @@ class Membership:
     async def try_group(self) -> None:
         """Find out whether we may be in the group, without joining: a broker looks at our right before it
         finds that the member whose heartbeat this is does not exist."""
-        with self._failures_as_ours():
-            errors, heartbeat = _library().errors, _library().protocol.group.HeartbeatRequest
+        with self._brokers.failures():
+            errors, heartbeat = library().errors, library().protocol.group.HeartbeatRequest
             coordinator = self._consumer._coordinator  # noqa: SLF001 - there is no public way
             async with asyncio.timeout(_PATIENCE):
                 await coordinator.ensure_coordinator_known()
                 answer = await coordinator._send_req(heartbeat(self._group, -1, "nobody"))  # noqa: SLF001
             if errors.for_code(answer.error_code) is errors.GroupAuthorizationFailedError:
-                raise Rejected(f"Kafka at {self._where}: no right to read as group {self._group}")
+                raise Rejected(f"Kafka at {self._brokers.where}: no right to read as group {self._group}")
 
     async def check_topics(self) -> None:
         """Make sure that brokers answer and topics are there."""
         if missing := await self.missing_topics():
-            raise Rejected(f"no topic {', '.join(missing)} at {self._where}, or no right to see it")
+            raise Rejected(f"no topic {', '.join(missing)} at {self._brokers.where}, or no right to see it")
 
     async def fetch(self, *, wait: float, most: int) -> Sequence[Record]:
         """Up to ``most`` records in the order of their offsets, after at most ``wait`` seconds; longer only
         while the group gives us no partitions, and then the brokers are asked whether they are there."""
         limit = asyncio.timeout(wait + _PATIENCE)
         try:
-            with self._failures_as_ours():
+            with self._brokers.failures():
                 async with limit:
                     fetched = await self._consumer.getmany(timeout_ms=int(wait * 1000), max_records=most)
         except Disconnected:
@@ -140,8 +118,8 @@ class Membership:
     async def commit(self, offsets: Mapping[Partition, int]) -> None:
         """Tell the group where to go on. Does nothing for what is no longer ours: the next owner begins
         at the last commit, and the keys tell it what has been seen."""
-        errors = _library().errors
-        with self._failures_as_ours():
+        errors = library().errors
+        with self._brokers.failures():
             try:
                 async with asyncio.timeout(_PATIENCE):
                     await self._consumer.commit({self._partition(*key): at for key, at in offsets.items()})
@@ -151,7 +129,7 @@ class Membership:
     async def begin_at_end(self, partitions: Sequence[Partition]) -> None:
         """Go to the end of those of which nothing was ever committed, and fix that by committing it: else a
         crash before the first commit would skip what came in between."""
-        with self._failures_as_ours():
+        with self._brokers.failures():
             theirs = [self._partition(*partition) for partition in partitions]
             fresh = [each for each in theirs if await self._consumer.committed(each) is None]
             ends = await self._consumer.end_offsets(fresh) if fresh else {}
@@ -171,48 +149,8 @@ class Membership:
     async def leave(self) -> None:
         """Leave the group, so that the others take over at once, and disconnect."""
         if self._consumer is not None:
-            with self._failures_as_ours():
+            with self._brokers.failures():
                 await _stop(self._consumer)
-
-    async def _find_out_why(self, aiokafka: Any, options: Mapping[str, Any]) -> None:  # noqa: ANN401
-        """The library says *unable to bootstrap* for everything: ask a broker what the matter is."""
-        for address in self._settings.bootstrap:
-            host, _, port = address.rpartition(":")
-            connection = await aiokafka.conn.create_conn(
-                host.strip("[]"), int(port), request_timeout_ms=_REQUEST_MS, **options
-            )
-            connection.close()
-
-    @property
-    def _where(self) -> str:
-        return ", ".join(self._settings.bootstrap)
-
-    @contextmanager
-    def _failures_as_ours(self) -> Iterator[None]:
-        try:
-            yield
-        except ssl.SSLCertVerificationError as error:
-            raise Rejected(
-                f"the certificate of {self._where} is not trusted: {error.verify_message}"
-            ) from error
-        except OSError as error:  # TimeoutError included
-            raise Disconnected(f"Kafka at {self._where}: {_text(error)}") from error
-        except RuntimeError as error:  # KafkaError is one
-            kind = Rejected if type(error).__name__ in _REFUSALS else Disconnected
-            raise kind(f"Kafka at {self._where}: {_text(error)}") from error
-
-
-def _library() -> Any:  # noqa: ANN401 - untyped
-    """The client library, loaded at its first use: a daemon without Kafka does not carry it.
-
-    Its log is shut, since it writes errors for every step of a reconnect, which we report once.
-    """
-    import aiokafka.conn  # noqa: PLC0415
-    import aiokafka.errors  # noqa: PLC0415
-    import aiokafka.protocol.group  # noqa: PLC0415
-
-    logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
-    return aiokafka
 
 
 async def _stop(consumer: Any) -> None:  # noqa: ANN401 - untyped
@@ -249,23 +187,3 @@ def _listener(
             await assigned(sorted(tuple(partition) for partition in partitions))
 
     return Listener()
-
-
-def _options(security: KafkaSecurity) -> dict[str, Any]:
-    """The library's security options. Reads files.
-
-    Raises:
-        OSError: A file cannot be read.
-    """
-    options: dict[str, Any] = {"security_protocol": security.protocol}
-    if security.protocol.endswith("SSL"):
-        options["ssl_context"] = ssl.create_default_context(cafile=security.ca_file)
-    if security.password is not None:
-        options["sasl_mechanism"] = security.mechanism
-        options["sasl_plain_username"] = security.username
-        options["sasl_plain_password"] = security.password.reveal()
-    return options
-
-
-def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
