@@ -18,6 +18,7 @@ def test_there_is_an_example_for_each_first_question() -> None:
         "minio-to-job",
         "kafka-to-job",
         "dcache-to-job",
+        "dcache-billing-to-job",
         "directory-to-process",
         "cloudevents-to-job",
     }
