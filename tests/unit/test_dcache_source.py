@@ -154,7 +154,6 @@ async def test_files_are_staged_through_the_door_or_else_below_the_frontend(
         (400, b'{"detail":"Permission denied: /data"}', Forbidden, "/data"),
         (400, b'{"detail":"Bad selector: x"}', Rejected, "Bad selector"),
         (403, b"", Forbidden, "403"),
-        (401, b"", Rejected, "login"),
         (429, b'{"status":"429","title":"Too Many Requests"}', Rejected, "channels"),
         (429, b"slow down", Disconnected, "slow down"),
         (503, b"<html>", Disconnected, "503"),

@@ -6,7 +6,6 @@ ends TLS the server believes to be spoken to by http, and credentials go nowhere
 Errors have two forms: ``{"detail"}`` since 8.2, ``{"errors":[{"message"}]}`` before.
 """
 
-import asyncio
 import contextlib
 import ssl
 from collections.abc import Collection, Iterator, Mapping
@@ -17,7 +16,7 @@ import msgspec
 import yarl
 
 from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError
-from dcnios_daemon.sources.dcache import login
+from dcnios_daemon.sources.dcache.login import Login
 from dcnios_daemon.sources.dcache.pace import Caller, Pace
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 
@@ -74,6 +73,7 @@ class Frontend:
     def __init__(self, settings: DcacheSettings, *, silence: float, rate: float = RATE) -> None:
         """Seconds of ``silence`` after which a stream is dead; calls a second: ``rate``."""
         self._settings = settings
+        self._login = Login(settings)
         self._pace = Pace(rate)
         self._silence = silence
         self._session: aiohttp.ClientSession | None = None
@@ -85,13 +85,9 @@ class Frontend:
         Raises:
             Rejected: They cannot be read.
         """
-        try:
-            headers = await asyncio.to_thread(login.headers, self._settings)
-            context = await asyncio.to_thread(login.tls, self._settings)
-        except (OSError, ValueError) as error:
-            raise Rejected(f"credentials or certificates cannot be used: {error}") from error
+        context = await self._login.open()
         self._session = aiohttp.ClientSession(
-            headers={**headers, "Suppress-WWW-Authenticate": "Suppress"},
+            headers={"Suppress-WWW-Authenticate": "Suppress"},
             connector=aiohttp.TCPConnector(ssl=context, limit=_CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -135,7 +131,8 @@ class Frontend:
 
     async def open_stream(self, url: str, *, last_id: int | None) -> aiohttp.ClientResponse:
         """The event stream of a channel; likewise, and Disconnected when it stays silent later."""
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+        headers = await self._login.headers()
+        headers = {**headers, "Accept": "text/event-stream", "Cache-Control": "no-cache"}
         if last_id is not None:
             headers["Last-Event-ID"] = str(last_id)
         timeout = aiohttp.ClientTimeout(
@@ -150,6 +147,8 @@ class Frontend:
                 allow_redirects=False,
                 read_bufsize=_STREAM_BUFFER,
             )
+            if response.status == UNAUTHORIZED:
+                raise self._login.refusal(f"GET {url}")
             if response.status != OK:
                 raise _refusal(f"GET {url}", await _whole(response))
         return response
@@ -157,11 +156,26 @@ class Frontend:
     async def _ask(
         self, method: str, url: str, *, body: Mapping[str, Any] | None, caller: Caller, is_long: bool
     ) -> Answer:
+        """Ask once; and once more if other credentials have come since those that are refused."""
         content = None if body is None else msgspec.json.encode(body)
-        headers = {"Accept": "application/json"}
+        for _ in range(2):
+            await self._pace.turn(caller)
+            login = await self._login.headers()
+            answer = await self._send(method, url, content=content, login=login, is_long=is_long)
+            if not answer.is_too_many:
+                self._pace.let_in()
+            if answer.status != UNAUTHORIZED:
+                return answer
+            if not await self._login.renewed(login):
+                break
+        raise self._login.refusal(f"{method} {url}")
+
+    async def _send(
+        self, method: str, url: str, *, content: bytes | None, login: Mapping[str, str], is_long: bool
+    ) -> Answer:
+        headers = {**login, "Accept": "application/json"}
         if content is not None:
             headers["Content-Type"] = "application/json"
-        await self._pace.turn(caller)
         with self.failures_as_ours():
             async with self._client.request(
                 method,
@@ -171,10 +185,7 @@ class Frontend:
                 timeout=_LONG if is_long else _SHORT,
                 allow_redirects=False,
             ) as response:
-                answer = await _whole(response)
-        if not answer.is_too_many:
-            self._pace.let_in()
-        return answer
+                return await _whole(response)
 
     @contextlib.contextmanager
     def failures_as_ours(self) -> Iterator[None]:
@@ -216,8 +227,6 @@ def _refusal(what: str, answer: Answer) -> SourceError:
         return Missing(said)
     if answer.status == FORBIDDEN or detail.startswith("Permission denied: "):
         return Forbidden(said)
-    if answer.status == UNAUTHORIZED:
-        return Rejected(f"{what}: 401, the login is refused")
     if answer.status == TOO_MANY and answer.is_json:
         return Rejected(f"{said}: the user has as many channels as dCache allows")
     if answer.status == TOO_MANY or answer.status >= 500:  # noqa: PLR2004 - server errors
