@@ -159,6 +159,18 @@ class StreamLost(Signal):
         metrics.STREAMS_LOST.labels(self.source).inc()
 
 
+class ChannelContested(Signal):
+    """Two daemons take one channel from each other: only one of them works at a time."""
+
+    name = "source.channel_contested"
+    level = "error"
+    source: str
+    client_id: str
+    error: str
+    away: float
+    """Seconds for which this one leaves the channel to the other."""
+
+
 class WatchRefused(Signal):
     """A directory or file below a watched one may not be seen: nothing comes from there."""
 

@@ -17,6 +17,8 @@ from dcnios_daemon.sources.dcache.watches import Place
 _BATCH = 500
 _MOST = 10_000
 """Happenings kept at once. Beyond it the stream is read no further, and the server tells of its overflow."""
+_FORGIVEN = 4 * 3600.0
+"""Seconds after which it is forgotten that another client took the channel."""
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,6 +32,10 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether all that was there has been listed since the last possible loss."""
     listed_at: float = 0.0
     """When, in seconds since the epoch."""
+    contests: int = 0
+    """How often in a row another client took the channel from us."""
+    contested_at: float = 0.0
+    """When it last did, in seconds since the epoch."""
 
     @classmethod
     def decode(cls, cursor: str | None) -> "Position":
@@ -79,6 +85,7 @@ class Ledger:
         self._position = position
         self._stored = position
         self._stored_at = 0.0
+        self._is_contested = False
         self._last = position.id
         self._checks: list[tuple[float, int, Check]] = []
         self._by_path: dict[str, Check] = {}
@@ -104,6 +111,19 @@ class Ledger:
         """All that is there has been listed, beginning ``at`` seconds since the epoch."""
         self._listed_at = at
         self.to_give.set()
+
+    def contested(self, at: float) -> None:
+        """Another client took the channel, ``at`` seconds since the epoch. Whoever goes on in it will have
+        missed what that one was told, and must not name ids that it has gone beyond."""
+        before = self._position.contests if at - self._position.contested_at < _FORGIVEN else 0
+        self._position = Position(channel=self._position.channel, contests=before + 1, contested_at=at)
+        self._is_contested = True
+        self.to_give.set()
+
+    @property
+    def contests(self) -> int:
+        """How often in a row the channel was taken from us, once the journal knows it of this one; else 0."""
+        return self._stored.contests if self._is_contested and self._stored == self._position else 0
 
     async def has_room(self) -> None:
         """Return once more may be added."""
@@ -176,7 +196,7 @@ class Ledger:
             events.append(event)
         self._limit()
         position = self._reached()
-        news = (position.listed, position.id is None) != (self._stored.listed, self._stored.id is None)
+        news = _milestones(position) != _milestones(self._stored)
         late = position != self._stored and now - self._stored_at >= self._store_every
         if not events and not news and not late:
             return None
@@ -184,10 +204,12 @@ class Ledger:
         return Batch(events=tuple(events), cursor=position.encode())
 
     def _reached(self) -> Position:
+        if self._is_contested:
+            return self._position
         number = min(self._held) - 1 if self._held else self._last
         is_listed = self._listed_at is not None and not self._from_listing
-        return Position(
-            channel=self._position.channel,
+        return msgspec.structs.replace(
+            self._position,
             id=number if number is not None and number >= 0 else None,
             listed=is_listed,
             listed_at=self._listed_at or 0.0 if is_listed else 0.0,
@@ -212,3 +234,8 @@ class Ledger:
             self._room.set()
         else:
             self._room.clear()
+
+
+def _milestones(position: Position) -> tuple[object, ...]:
+    """What is stored as soon as it changes."""
+    return position.listed, position.id is None, position.contested_at

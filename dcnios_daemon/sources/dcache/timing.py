@@ -30,6 +30,12 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Entries of a directory that are asked for at once."""
     store: float = 30.0
     """Between positions that are stored without an event."""
+    give_way: float = 30.0
+    """For which the channel is left to another client that took it, the first time."""
+    stay_away: float = 600.0
+    """The same for the second time; doubles each time."""
+    longest_away: float = 4800.0
+    """Until when it doubles."""
 
     @property
     def silence(self) -> float:
