@@ -100,7 +100,9 @@ class Reader:
             return
         watches = self._connection.watches
         place = watches.place(note.subscription)
-        while place is None and not self._walker.is_idle:  # told before the answer to our subscription
+        while place is None and self._walker.may_learn(
+            note.subscription
+        ):  # told before the answer to our subscription
             await self._walker.stepped()
             place = watches.place(note.subscription)
         if place is not None:

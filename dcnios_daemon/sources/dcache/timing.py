@@ -24,6 +24,10 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 60.0
     """From *closed* to giving up: the next listing, or the next *closed*, takes it up again."""
 
+    rest: float = 5.0
+    """After listing everything, at least; and at least as long as that took."""
+    retry: float = 60.0
+    """The same after some of it could not be listed."""
     rate: float = RATE
     """Calls a second."""
     page: int = PAGE
