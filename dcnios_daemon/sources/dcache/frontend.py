@@ -7,6 +7,7 @@ Errors have two forms: ``{"detail"}`` since 8.2, ``{"errors":[{"message"}]}`` be
 """
 
 import contextlib
+import re
 import ssl
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -34,6 +35,7 @@ _GONE = ("Not found: ", "Failed condition: ")
 _WAITS = 5
 _LONGEST_WAIT = 10.0
 _QUOTED = 300
+_REDIRECTS = range(301, 309)
 _SHORT = aiohttp.ClientTimeout(total=_ANSWER_WITHIN, connect=_CONNECT_WITHIN)
 _LONG = aiohttp.ClientTimeout(total=_LONG_ANSWER_WITHIN, connect=_CONNECT_WITHIN, sock_read=_ANSWER_WITHIN)
 RATE = 100.0
@@ -65,6 +67,12 @@ class Answer(msgspec.Struct, frozen=True):
     def is_json(self) -> bool:
         """Whether it was the frontend itself that spoke, not the rate limiter before it."""
         return self.body.lstrip().startswith(b"{")
+
+    @property
+    def said(self) -> str:
+        """Status and message, for people."""
+        leads = f"leads to {self.location}" if self.status in _REDIRECTS and self.location else ""
+        return " ".join(part for part in (str(self.status), leads or _detail(self.body)) if part)
 
 
 class Frontend:
@@ -197,6 +205,8 @@ class Frontend:
             raise Rejected(f"the certificate of {where} is not trusted: {error}") from error
         except aiohttp.ClientSSLError as error:
             raise Rejected(f"no TLS with {where}: {error}") from error
+        except aiohttp.ClientResponseError as error:
+            raise Disconnected(f"{where} does not speak HTTP: {' '.join(error.message.split())}") from error
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError included
             raise Disconnected(f"{where}: {type(error).__name__}: {error}".rstrip(": ")) from error
 
@@ -222,7 +232,7 @@ async def _whole(response: aiohttp.ClientResponse) -> Answer:
 
 def _refusal(what: str, answer: Answer) -> SourceError:
     detail = _detail(answer.body)
-    said = f"{what}: {answer.status} {detail}".rstrip()
+    said = f"{what}: {answer.said}"
     if answer.status == NOT_FOUND or (answer.status == BAD_REQUEST and detail.startswith(_GONE)):
         return Missing(said)
     if answer.status == FORBIDDEN or detail.startswith("Permission denied: "):
@@ -247,8 +257,15 @@ def _detail(body: bytes) -> str:
     try:
         said = msgspec.json.decode(body, type=_Errors)
     except msgspec.DecodeError:
-        return body[:_QUOTED].decode("utf-8", "replace").strip()
+        text = body[:_QUOTED].decode("utf-8", "replace").strip()
+        return _web_page(text) if text.startswith("<") else text
     return said.detail or "; ".join(error.message for error in said.errors)
+
+
+def _web_page(text: str) -> str:
+    """A page's title is all that is worth telling of it."""
+    title = re.search(r"<title>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
+    return f"a web page, {' '.join(title[1].split())!r}" if title else "a web page"
 
 
 def _seconds(text: str | None) -> float:
