@@ -80,7 +80,7 @@ class Scene:
         self.ledger.passed(self.number)
 
     def looks(self) -> list[Check]:
-        return self.ledger.due(1e9, 100)
+        return self.ledger.due(1e9)
 
 
 # --- settings -----------------------------------------------------------------------------------------
@@ -235,8 +235,8 @@ def test_closed_files_are_looked_at_after_the_grace() -> None:
     scene = Scene()
     scene.tell("IN_CREATE", name="f")
     scene.tell("IN_CLOSE_WRITE", name="f")
-    assert scene.ledger.due(100.4, 9) == []
-    (look,) = scene.ledger.due(100.5, 9)
+    assert scene.ledger.due(100.4) == []
+    (look,) = scene.ledger.due(100.5)
     assert (look.path, look.id, look.is_upload) == ("/data/raw/f", 1, True)
 
 

@@ -89,6 +89,8 @@ class Ledger:
         self._last = position.id
         self._checks: list[tuple[float, int, Check]] = []
         self._by_path: dict[str, Check] = {}
+        self._open = 0
+        """Checks that have not come to an end."""
         self._ready: deque[tuple[int | None, Event]] = deque()
         self._held: Counter[int] = Counter()
         self._from_listing = 0
@@ -134,6 +136,7 @@ class Ledger:
     def look(self, check: Check) -> None:
         """Look at a path when the check is due; an earlier one of the same path goes on beside it."""
         self._hold(check.id)
+        self._open += 1
         self._push(check)
         self._by_path[check.path] = check
 
@@ -146,7 +149,9 @@ class Ledger:
         """The check has come to an end, whatever it brought."""
         if not check.done:
             check.done = True
+            self._open -= 1
             self._let_go(check.id)
+            self._limit()
         if self._by_path.get(check.path) is check:
             del self._by_path[check.path]
         self.to_give.set()
@@ -155,17 +160,16 @@ class Ledger:
         """The check of this path that has not come to an end."""
         return self._by_path.get(path)
 
-    def due(self, now: float, most: int) -> list[Check]:
-        """Take out checks whose time has come."""
+    def due(self, now: float) -> list[Check]:
+        """Take out the checks whose time has come."""
         taken: list[Check] = []
-        while self._checks and len(taken) < most:
+        while self._checks:
             due, _, check = self._checks[0]
             if due > now and not check.done:
                 break
             heapq.heappop(self._checks)
             if not check.done:
                 taken.append(check)
-        self._limit()
         return taken
 
     def next_due(self) -> float | None:
@@ -230,7 +234,7 @@ class Ledger:
             del self._held[number]
 
     def _limit(self) -> None:
-        if len(self._checks) + len(self._ready) < _MOST:
+        if self._open + len(self._ready) < _MOST:
             self._room.set()
         else:
             self._room.clear()
