@@ -3,6 +3,8 @@
 ``retryable`` answers the only question that callers ask: may the same call succeed later?
 """
 
+from collections.abc import Awaitable, Callable
+
 
 class DcniosError(Exception):
     """Something went wrong that the daemon knows how to name."""
@@ -19,6 +21,21 @@ class ConfigError(DcniosError):
 
 class SourceError(DcniosError):
     """A source could not give events."""
+
+    def __init__(
+        self,
+        message: str | None = None,
+        *,
+        wait: float = 0.0,
+        longest: float = 0.0,
+        sooner: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """Leave the neighbour alone for at least ``wait`` seconds, which double up to ``longest`` while it is
+        the same again and again; but try again as soon as ``sooner``, which raises nothing, returns."""
+        super().__init__(message)
+        self.wait = wait
+        self.longest = max(wait, longest)
+        self.sooner = sooner
 
 
 class Disconnected(SourceError):

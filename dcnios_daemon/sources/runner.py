@@ -21,6 +21,7 @@ from dcnios_daemon.core.errors import (
     JournalFull,
     JournalUnavailable,
     Malformed,
+    SourceError,
 )
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import (
@@ -44,7 +45,9 @@ from dcnios_daemon.telemetry import events as telemetry
 
 FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 60.0
-"""Seconds between tries, doubling from the first to the longest; the first again after a batch went well."""
+"""Seconds between tries, doubling from the first to the longest; the first again once a source was connected
+for longer than it would be left alone. A batch that went well does not count: a source that gives one each
+time before it fails would be tried at the first pause for ever."""
 CONNECT_WITHIN = 60.0
 """Seconds for a source to connect, or to acknowledge."""
 FINISH_WITHIN = 5.0
@@ -85,7 +88,9 @@ class SourceRunner:
         self._receiver: Receiver | None = None
         self._reading: asyncio.Timeout | None = None
         self._failures = 0
-        self._well_since = clock.monotonic()
+        self._waits = 0
+        """Failures in a row that asked to be left alone."""
+        self._connected_at: float | None = None
 
     async def run(self) -> Never:
         """Read for ever. Cancelling finishes an append under way, acknowledges it, and closes the source.
@@ -95,7 +100,7 @@ class SourceRunner:
         """
         while True:
             self._is(SourceState.CONNECTING)
-            self._well_since = self._clock.monotonic()
+            self._connected_at = None
             try:
                 await self._session()
             except Exception as raised:  # any error of a source means: build it anew
@@ -126,7 +131,7 @@ class SourceRunner:
             cursor = await self._journal.cursor(self.name)
             async with within(CONNECT_WITHIN, "connect"):
                 await source.connect(cursor)
-            self._well_since = self._clock.monotonic()
+            self._connected_at = self._clock.monotonic()
             self._receiver = source if isinstance(source, Receiver) else None
             self._is(SourceState.CONNECTED)
             telemetry.SourceConnected(source=self.name).emit()
@@ -147,7 +152,6 @@ class SourceRunner:
         batch = await self._read(source)
         if batch is not None:
             await self._take(source, batch)
-            self._failures = 0
 
     async def _read(self, source: Source) -> Batch | None:
         """The next batch; None when the gate was shut before there was one."""
@@ -231,14 +235,26 @@ class SourceRunner:
     async def _fail(self, error: BaseException) -> None:
         if isinstance(error, JournalCorrupt):
             raise error
-        if self._clock.monotonic() - self._well_since >= LONGEST_PAUSE:
-            self._failures = 0
-        self._failures += 1
-        again_in = _pause(self._failures)
+        again_in = self._again_in(error)
         said = str(error) or type(error).__name__
         self._is(SourceState.FAILED, said)
+        self.status.again_at = self.status.since + again_in
         telemetry.SourceFailed(source=self.name, error=said, again_in=round(again_in, 3)).emit()
-        await asyncio.sleep(again_in)
+        await _rest(again_in, error)
+
+    def _again_in(self, error: BaseException) -> float:
+        """Seconds: by our own patience, or longer where the source knows that the neighbour wants it."""
+        if self._connected_at is not None:
+            well = self._clock.monotonic() - self._connected_at
+            if well >= _longest_pause(self._failures + 1):
+                self._failures = 0
+        self._failures += 1
+        pause = _pause(self._failures)
+        if not isinstance(error, SourceError) or not error.wait:
+            self._waits = 0
+            return pause
+        self._waits += 1
+        return max(pause, backoff(self._waits, first=error.wait, most=error.longest, dice=1.0))
 
     async def _close(self, source: Source) -> None:
         try:
@@ -250,6 +266,7 @@ class SourceRunner:
     def _is(self, state: SourceState, error: str | None = None) -> None:
         self.status.state = state
         self.status.since = self._clock.now()
+        self.status.again_at = None
         if error is not None:
             self.status.error = error
 
@@ -267,3 +284,14 @@ class SourceRunner:
 
 def _pause(failures: int) -> float:
     return backoff(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
+
+
+def _longest_pause(failures: int) -> float:
+    return backoff(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=1.0)
+
+
+async def _rest(seconds: float, error: BaseException) -> None:
+    sooner = error.sooner if isinstance(error, SourceError) else None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await (asyncio.Event().wait() if sooner is None else sooner())

@@ -25,6 +25,8 @@ class SourceStatus(msgspec.Struct, kw_only=True):
     """When it came into this state."""
     error: str = ""
     """Why it failed or is paused; after that, the last such reason."""
+    again_at: float | None = None
+    """While it has failed: when it is tried again."""
     accepted: int = 0
     """Events committed to the journal in this life of the daemon."""
     duplicates: int = 0

@@ -159,10 +159,58 @@ class StreamLost(Signal):
         metrics.STREAMS_LOST.labels(self.source).inc()
 
 
+class ChannelContested(Signal):
+    """Two daemons take one channel from each other: only one of them works at a time."""
+
+    name = "source.channel_contested"
+    level = "error"
+    source: str
+    client_id: str
+    error: str
+    away: float
+    """Seconds for which this one leaves the channel to the other."""
+
+
 class WatchRefused(Signal):
     """A directory or file below a watched one may not be seen: nothing comes from there."""
 
     name = "source.watch_refused"
+    level = "warning"
+    source: str
+    path: str
+    error: str
+
+
+class DirectoriesWatched(Signal):
+    """How many directories of a source are watched, and for how many there is no watch left."""
+
+    name = "source.watches"
+    level = "debug"
+    source: str
+    watched: int
+    unwatched: int
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.WATCHES.labels(self.source).set(self.watched)
+        metrics.UNWATCHED.labels(self.source).set(self.unwatched)
+
+
+class WatchesExhausted(Signal):
+    """There are more directories than may be watched: of the others only listings tell. Said once a pass."""
+
+    name = "source.watches_exhausted"
+    level = "warning"
+    source: str
+    max_watches: int
+    unwatched: int
+    advice: str = "raise max_watches, or watch fewer directories; until then only listings find what is there"
+
+
+class ListingFailed(Signal):
+    """A directory could not be listed, time and again. The others are; it is tried again after a rest."""
+
+    name = "source.listing_failed"
     level = "warning"
     source: str
     path: str

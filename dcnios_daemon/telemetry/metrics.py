@@ -18,6 +18,13 @@ STREAMS_LOST = Counter(
     "dcnios_source_streams_lost", "Streams of notifications that broke", ["source"], registry=REGISTRY
 )
 RELISTS = Counter("dcnios_source_relists", "Full listings, by cause", ["source", "cause"], registry=REGISTRY)
+WATCHES = Gauge("dcnios_source_watches", "Directories watched", ["source"], registry=REGISTRY)
+UNWATCHED = Gauge(
+    "dcnios_source_unwatched_directories",
+    "Directories that only listings tell of, for want of a watch",
+    ["source"],
+    registry=REGISTRY,
+)
 SUBMITTED = Counter("dcnios_orders_submitted", "Orders that a sink took", ["route"], registry=REGISTRY)
 PUT_OFF = Counter("dcnios_orders_put_off", "Submissions put off", ["route"], registry=REGISTRY)
 OUTCOMES = Counter("dcnios_outcomes", "Outcomes of attempts", ["route", "result"], registry=REGISTRY)

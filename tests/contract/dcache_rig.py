@@ -17,6 +17,8 @@ QUICK = Timing(
     look_again=0.02,
     longest_look=0.1,
     patience=5.0,
+    rest=0.02,
+    retry=0.1,
     rate=10_000.0,
     store=0.1,
 )

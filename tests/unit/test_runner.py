@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -170,6 +170,70 @@ async def test_a_refused_source_says_why_and_is_tried_again_later_and_later(
         await until(lambda: running.status.state is SourceState.CONNECTED)
         assert running.status.trouble() is None
     assert pauses == [1, 2, 3, 4]
+
+
+async def test_a_source_that_fails_after_each_batch_is_tried_later_and_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It connects, gives something, fails: a batch that went well says nothing of the next minute."""
+    pauses: list[int] = []
+
+    def pause(failures: int) -> float:
+        pauses.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(runners, "FIRST_PAUSE", 1.0)
+    monkeypatch.setattr(runners, "LONGEST_PAUSE", 60.0)
+    monkeypatch.setattr(runners, "_pause", pause)
+    bench = Bench(rig := ScriptRig(*batches("1", "2", "3")))
+    rig.on["read"] = [lambda: None, fails(Disconnected("500"))] * 3
+    async with bench.running():
+        await until(lambda: len(pauses) == 3)
+    assert pauses == [1, 2, 3]
+    assert len(bench.journal.events) == 3
+
+
+async def test_a_source_that_was_well_for_long_enough_begins_at_the_first_pause(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pauses: list[int] = []
+
+    def pause(failures: int) -> float:
+        pauses.append(failures)
+        return 0.0
+
+    monkeypatch.setattr(runners, "_pause", pause)
+    bench = Bench(rig := ScriptRig())
+    rig.on["connect"] = [fails(Disconnected("refused"))] * 2
+    rig.on["read"] = [lambda: asyncio.sleep(0.05), fails(Disconnected("gone"))]
+    rig.batches = list(batches("1"))
+    async with bench.running():
+        await until(lambda: len(pauses) == 3)
+    assert pauses == [1, 2, 1]
+
+
+async def test_a_neighbour_that_asks_for_rest_gets_it_and_the_page_says_until_when() -> None:
+    bench = Bench(rig := ScriptRig())
+    changed = asyncio.Event()
+    refused = Rejected("401", wait=100.0, longest=300.0, sooner=_waiting(changed))
+    rig.on["connect"] = [fails(refused)] * 3
+    async with bench.running() as running:
+        for wait in (100, 200, 300):
+            await until(lambda: running.status.again_at is not None)
+            status = running.status
+            assert status.again_at == pytest.approx(status.since + wait)
+            status.again_at = None
+            changed.set()
+        await until(lambda: running.status.state is SourceState.CONNECTED)
+        assert running.status.again_at is None
+
+
+def _waiting(changed: asyncio.Event) -> Callable[[], Awaitable[None]]:
+    async def sooner() -> None:
+        await changed.wait()
+        changed.clear()
+
+    return sooner
 
 
 async def test_a_source_that_hangs_while_connecting_is_given_up() -> None:

@@ -3,19 +3,34 @@ daemon's is left alone.
 """
 
 from collections.abc import Awaitable, Mapping, Sequence
-from urllib.parse import quote
+
+import msgspec
 
 from dcnios_daemon.core.errors import StoreError
 from dcnios_daemon.sources.dcache.channel import Channel
 from dcnios_daemon.sources.dcache.door import store
-from dcnios_daemon.sources.dcache.frontend import Forbidden, Frontend, Missing
+from dcnios_daemon.sources.dcache.frontend import (
+    FORBIDDEN,
+    TOO_MANY,
+    UNAUTHORIZED,
+    Forbidden,
+    Frontend,
+    Missing,
+)
 from dcnios_daemon.sources.dcache.inotify import FLAGS
-from dcnios_daemon.sources.dcache.namespace import stat
+from dcnios_daemon.sources.dcache.namespace import query, stat
 from dcnios_daemon.sources.dcache.settings import DcacheSettings, Watch
 
 _SILENCE = 10.0
 _LEAVE = 60.0
 """Seconds of leave that are asked of the door."""
+_NOT_OF_THE_LOGIN = [status for status in range(200, 500) if status not in {UNAUTHORIZED, TOO_MANY}]
+
+
+class _Events(msgspec.Struct):
+    """What a frontend says of its channels, and nothing else does."""
+
+    channels: dict[str, object]
 
 
 async def check(
@@ -34,10 +49,13 @@ async def check(
 
 
 async def _frontend(frontend: Frontend, name: str, settings: DcacheSettings, *, client_id: str) -> list[str]:
+    if said := await _is_none(frontend):
+        usual = "its port is 3880 at most sites, and 2880 that of the WebDAV door"
+        return [
+            f"there is no dCache frontend at {settings.url} ({said}): correct sources.{name}.url; {usual}"
+        ]
     try:
         channel = await Channel.find_or_make(frontend, client_id, known=None)
-    except Missing as error:
-        return [f"there is no dCache frontend at {settings.url}: {error}: correct sources.{name}.url"]
     except Forbidden as error:
         return [f"no right to make a channel for events: {error}"]
     try:
@@ -47,14 +65,25 @@ async def _frontend(frontend: Frontend, name: str, settings: DcacheSettings, *, 
     return [finding for finding in found if finding]
 
 
+async def _is_none(frontend: Frontend) -> str:
+    """What answers that is no dCache frontend; empty if one does."""
+    answer = await frontend.call("GET", frontend.url("/events"), expect=_NOT_OF_THE_LOGIN)
+    if answer.status == FORBIDDEN and answer.is_json:
+        return ""
+    try:
+        msgspec.json.decode(answer.body, type=_Events)
+    except msgspec.DecodeError:
+        return f"GET {frontend.url('/events')}: {answer.said}"
+    return ""
+
+
 async def _watch(channel: Channel, frontend: Frontend, name: str, key: str, watch: Watch) -> str | None:
     """Whether it can be listed and subscribed to. Of a large directory only one entry is asked for."""
     path, place = watch.path, f"sources.{name}.watch.{key}.path"
-    encoded = "/".join(quote(part, safe="") for part in path.split("/"))
     try:
         if not (await stat(frontend, path)).is_directory:
             return f"{path} is no directory: correct {place}"
-        await frontend.call("GET", frontend.url(f"/namespace{encoded}?children=true&limit=1&offset=0"))
+        await frontend.call("GET", query(frontend, path, "children=true&limit=1&offset=0"))
         await channel.subscribe("inotify", {"path": path, "flags": FLAGS})
     except Missing:
         return f"there is no {path} in dCache: create it, or correct {place}"

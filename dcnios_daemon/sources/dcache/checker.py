@@ -1,15 +1,32 @@
-"""Looks at what was told, until it is certain: only a file that is there and complete makes an event."""
+"""Looks at what was told, until it is certain: only a file that is there and complete makes an event.
+
+One by one, or, where many of one directory are due, by one listing of it: else ten thousand uploads in a
+burst would be ten thousand calls.
+"""
 
 import asyncio
-from collections.abc import Callable
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
 
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
+from dcnios_daemon.sources.dcache.inotify import split
 from dcnios_daemon.sources.dcache.ledger import Check
+from dcnios_daemon.sources.dcache.listing import pages
 from dcnios_daemon.sources.dcache.namespace import Entry, stat
 from dcnios_daemon.telemetry.events import WatchRefused
 
 _AT_ONCE = 8
+_ROUND = 512
+"""Single looks before it is seen what else is due."""
+_MANY = 10
+"""Checks of one directory that make it worth a listing."""
+_WORTH = 100
+"""Listed entries that cost as much as one look."""
+_WHOLE = 0.9
+"""A listing that is filled to no more than this was not cut off: dCache omits what vanishes meanwhile."""
+_LARGE_ONES = 1000
 
 
 class Checker:
@@ -27,16 +44,16 @@ class Checker:
         self._clock = connection.clock
         self._timing = connection.timing
         self._left = left
+        self._large: OrderedDict[str, int] = OrderedDict()
+        """Directories that have more entries than this."""
 
     async def run(self) -> None:
         """Look for ever."""
         while True:
             self._ledger.to_look.clear()
-            due = self._ledger.due(self._clock.monotonic(), _AT_ONCE)
+            due = self._ledger.due(self._clock.monotonic())
             if due:
-                async with asyncio.TaskGroup() as group:
-                    for check in due:
-                        group.create_task(self._look(check), name=f"look at {check.path}")
+                await self._look_at(due)
             else:
                 await self._until_due()
 
@@ -49,6 +66,64 @@ class Checker:
         except TimeoutError:
             return
 
+    async def _look_at(self, due: Iterable[Check]) -> None:
+        by_directory: defaultdict[str, list[Check]] = defaultdict(list)
+        for check in due:
+            by_directory[split(check.path)[0]].append(check)
+        singles: deque[Check] = deque()
+        for directory, checks in by_directory.items():
+            if len(checks) >= _MANY and len(checks) * _WORTH > self._large.get(directory, 0):
+                singles.extend(await self._list(directory, checks))
+            else:
+                singles.extend(checks)
+        while len(singles) > _ROUND:
+            later = singles.pop()
+            self._ledger.again(later, later.due)
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(_AT_ONCE, len(singles))):
+                group.create_task(self._look_in_turn(singles), name=f"{self._connection.source}: look")
+
+    # --- many at once -----------------------------------------------------------------------------------
+
+    async def _list(self, directory: str, checks: list[Check]) -> list[Check]:
+        """Settle what one listing shows; what is left for single looks. It asks for no more entries than it
+        is worth, so a directory that has more is cut off."""
+        wanted: defaultdict[str, list[Check]] = defaultdict(list)
+        for check in checks:
+            wanted[split(check.path)[1]].append(check)
+        most, seen = min(len(checks) * _WORTH, self._timing.page), 0
+        listing = pages(self._connection.frontend, directory, size=most, caller="look")
+        try:
+            async with aclosing(listing):
+                page = await anext(listing)
+                async for entry in page.entries():
+                    seen += 1
+                    for check in wanted.pop(entry.name, ()):
+                        self._judge(check, entry)
+        except Missing:
+            seen = 0
+        except Forbidden:
+            return checks
+        left = [check for named in wanted.values() for check in named]
+        if seen > most * _WHOLE:
+            self._remember_large(directory, seen)
+            return left
+        for check in left:
+            self._not_yet(check)
+        return []
+
+    def _remember_large(self, directory: str, seen: int) -> None:
+        self._large[directory] = seen
+        self._large.move_to_end(directory)
+        if len(self._large) > _LARGE_ONES:
+            self._large.popitem(last=False)
+
+    # --- one by one -------------------------------------------------------------------------------------
+
+    async def _look_in_turn(self, checks: deque[Check]) -> None:
+        while checks:
+            await self._look(checks.popleft())
+
     async def _look(self, check: Check) -> None:
         try:
             entry = await stat(self._connection.frontend, check.path)
@@ -58,12 +133,17 @@ class Checker:
             WatchRefused(source=self._connection.source, path=check.path, error=str(error)).emit()
             self._ledger.settle(check)
         else:
-            if entry.is_complete:
-                self._give(check, entry)
-            elif entry.is_file:
-                self._not_yet(check)
-            else:
-                self._ledger.settle(check)
+            self._judge(check, entry)
+
+    # --- what follows -----------------------------------------------------------------------------------
+
+    def _judge(self, check: Check, entry: Entry) -> None:
+        if entry.is_complete:
+            self._give(check, entry)
+        elif entry.is_file:
+            self._not_yet(check)
+        else:
+            self._ledger.settle(check)
 
     def _give(self, check: Check, entry: Entry) -> None:
         if check.done:

@@ -6,8 +6,8 @@ ends TLS the server believes to be spoken to by http, and credentials go nowhere
 Errors have two forms: ``{"detail"}`` since 8.2, ``{"errors":[{"message"}]}`` before.
 """
 
-import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
@@ -17,7 +17,7 @@ import msgspec
 import yarl
 
 from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError
-from dcnios_daemon.sources.dcache import login
+from dcnios_daemon.sources.dcache.login import Login
 from dcnios_daemon.sources.dcache.pace import Caller, Pace
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 
@@ -35,6 +35,7 @@ _GONE = ("Not found: ", "Failed condition: ")
 _WAITS = 5
 _LONGEST_WAIT = 10.0
 _QUOTED = 300
+_REDIRECTS = range(301, 309)
 _SHORT = aiohttp.ClientTimeout(total=_ANSWER_WITHIN, connect=_CONNECT_WITHIN)
 _LONG = aiohttp.ClientTimeout(total=_LONG_ANSWER_WITHIN, connect=_CONNECT_WITHIN, sock_read=_ANSWER_WITHIN)
 RATE = 100.0
@@ -67,6 +68,12 @@ class Answer(msgspec.Struct, frozen=True):
         """Whether it was the frontend itself that spoke, not the rate limiter before it."""
         return self.body.lstrip().startswith(b"{")
 
+    @property
+    def said(self) -> str:
+        """Status and message, for people."""
+        leads = f"leads to {self.location}" if self.status in _REDIRECTS and self.location else ""
+        return " ".join(part for part in (str(self.status), leads or _detail(self.body)) if part)
+
 
 class Frontend:
     """One connection's worth of calls; :meth:`open` logs in."""
@@ -74,6 +81,7 @@ class Frontend:
     def __init__(self, settings: DcacheSettings, *, silence: float, rate: float = RATE) -> None:
         """Seconds of ``silence`` after which a stream is dead; calls a second: ``rate``."""
         self._settings = settings
+        self._login = Login(settings)
         self._pace = Pace(rate)
         self._silence = silence
         self._session: aiohttp.ClientSession | None = None
@@ -85,13 +93,9 @@ class Frontend:
         Raises:
             Rejected: They cannot be read.
         """
-        try:
-            headers = await asyncio.to_thread(login.headers, self._settings)
-            context = await asyncio.to_thread(login.tls, self._settings)
-        except (OSError, ValueError) as error:
-            raise Rejected(f"credentials or certificates cannot be used: {error}") from error
+        context = await self._login.open()
         self._session = aiohttp.ClientSession(
-            headers={**headers, "Suppress-WWW-Authenticate": "Suppress"},
+            headers={"Suppress-WWW-Authenticate": "Suppress"},
             connector=aiohttp.TCPConnector(ssl=context, limit=_CONNECTIONS),
             cookie_jar=aiohttp.DummyCookieJar(),
         )
@@ -135,7 +139,8 @@ class Frontend:
 
     async def open_stream(self, url: str, *, last_id: int | None) -> aiohttp.ClientResponse:
         """The event stream of a channel; likewise, and Disconnected when it stays silent later."""
-        headers = {"Accept": "text/event-stream", "Cache-Control": "no-cache"}
+        headers = await self._login.headers()
+        headers = {**headers, "Accept": "text/event-stream", "Cache-Control": "no-cache"}
         if last_id is not None:
             headers["Last-Event-ID"] = str(last_id)
         timeout = aiohttp.ClientTimeout(
@@ -150,6 +155,8 @@ class Frontend:
                 allow_redirects=False,
                 read_bufsize=_STREAM_BUFFER,
             )
+            if response.status == UNAUTHORIZED:
+                raise self._login.refusal(f"GET {url}")
             if response.status != OK:
                 raise _refusal(f"GET {url}", await _whole(response))
         return response
@@ -157,11 +164,26 @@ class Frontend:
     async def _ask(
         self, method: str, url: str, *, body: Mapping[str, Any] | None, caller: Caller, is_long: bool
     ) -> Answer:
+        """Ask once; and once more if other credentials have come since those that are refused."""
         content = None if body is None else msgspec.json.encode(body)
-        headers = {"Accept": "application/json"}
+        for _ in range(2):
+            await self._pace.turn(caller)
+            login = await self._login.headers()
+            answer = await self._send(method, url, content=content, login=login, is_long=is_long)
+            if not answer.is_too_many:
+                self._pace.let_in()
+            if answer.status != UNAUTHORIZED:
+                return answer
+            if not await self._login.renewed(login):
+                break
+        raise self._login.refusal(f"{method} {url}")
+
+    async def _send(
+        self, method: str, url: str, *, content: bytes | None, login: Mapping[str, str], is_long: bool
+    ) -> Answer:
+        headers = {**login, "Accept": "application/json"}
         if content is not None:
             headers["Content-Type"] = "application/json"
-        await self._pace.turn(caller)
         with self.failures_as_ours():
             async with self._client.request(
                 method,
@@ -171,10 +193,7 @@ class Frontend:
                 timeout=_LONG if is_long else _SHORT,
                 allow_redirects=False,
             ) as response:
-                answer = await _whole(response)
-        if not answer.is_too_many:
-            self._pace.let_in()
-        return answer
+                return await _whole(response)
 
     @contextlib.contextmanager
     def failures_as_ours(self) -> Iterator[None]:
@@ -186,6 +205,8 @@ class Frontend:
             raise Rejected(f"the certificate of {where} is not trusted: {error}") from error
         except aiohttp.ClientSSLError as error:
             raise Rejected(f"no TLS with {where}: {error}") from error
+        except aiohttp.ClientResponseError as error:
+            raise Disconnected(f"{where} does not speak HTTP: {' '.join(error.message.split())}") from error
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError included
             raise Disconnected(f"{where}: {type(error).__name__}: {error}".rstrip(": ")) from error
 
@@ -211,13 +232,11 @@ async def _whole(response: aiohttp.ClientResponse) -> Answer:
 
 def _refusal(what: str, answer: Answer) -> SourceError:
     detail = _detail(answer.body)
-    said = f"{what}: {answer.status} {detail}".rstrip()
+    said = f"{what}: {answer.said}"
     if answer.status == NOT_FOUND or (answer.status == BAD_REQUEST and detail.startswith(_GONE)):
         return Missing(said)
     if answer.status == FORBIDDEN or detail.startswith("Permission denied: "):
         return Forbidden(said)
-    if answer.status == UNAUTHORIZED:
-        return Rejected(f"{what}: 401, the login is refused")
     if answer.status == TOO_MANY and answer.is_json:
         return Rejected(f"{said}: the user has as many channels as dCache allows")
     if answer.status == TOO_MANY or answer.status >= 500:  # noqa: PLR2004 - server errors
@@ -238,8 +257,15 @@ def _detail(body: bytes) -> str:
     try:
         said = msgspec.json.decode(body, type=_Errors)
     except msgspec.DecodeError:
-        return body[:_QUOTED].decode("utf-8", "replace").strip()
+        text = body[:_QUOTED].decode("utf-8", "replace").strip()
+        return _web_page(text) if text.startswith("<") else text
     return said.detail or "; ".join(error.message for error in said.errors)
+
+
+def _web_page(text: str) -> str:
+    """A page's title is all that is worth telling of it."""
+    title = re.search(r"<title>(.*?)</title>", text, re.DOTALL | re.IGNORECASE)
+    return f"a web page, {' '.join(title[1].split())!r}" if title else "a web page"
 
 
 def _seconds(text: str | None) -> float:

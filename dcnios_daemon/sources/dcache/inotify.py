@@ -75,6 +75,16 @@ def join(directory: str, name: str) -> str:
     return f"{directory.rstrip('/')}/{name}"
 
 
+def split(path: str) -> tuple[str, str]:
+    """A path's directory, and its name in it.
+
+    >>> split("/a/b"), split("/a")
+    (('/a', 'b'), ('/', 'a'))
+    """
+    directory, _, name = path.rpartition("/")
+    return directory or "/", name
+
+
 def is_below(path: str, directory: str) -> bool:
     """Whether the path is the directory or something in it.
 

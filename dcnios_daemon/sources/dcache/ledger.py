@@ -17,6 +17,8 @@ from dcnios_daemon.sources.dcache.watches import Place
 _BATCH = 500
 _MOST = 10_000
 """Happenings kept at once. Beyond it the stream is read no further, and the server tells of its overflow."""
+_FORGIVEN = 4 * 3600.0
+"""Seconds after which it is forgotten that another client took the channel."""
 
 
 class Position(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -30,6 +32,10 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
     """Whether all that was there has been listed since the last possible loss."""
     listed_at: float = 0.0
     """When, in seconds since the epoch."""
+    contests: int = 0
+    """How often in a row another client took the channel from us."""
+    contested_at: float = 0.0
+    """When it last did, in seconds since the epoch."""
 
     @classmethod
     def decode(cls, cursor: str | None) -> "Position":
@@ -79,9 +85,12 @@ class Ledger:
         self._position = position
         self._stored = position
         self._stored_at = 0.0
+        self._is_contested = False
         self._last = position.id
         self._checks: list[tuple[float, int, Check]] = []
         self._by_path: dict[str, Check] = {}
+        self._open = 0
+        """Checks that have not come to an end."""
         self._ready: deque[tuple[int | None, Event]] = deque()
         self._held: Counter[int] = Counter()
         self._from_listing = 0
@@ -105,6 +114,19 @@ class Ledger:
         self._listed_at = at
         self.to_give.set()
 
+    def contested(self, at: float) -> None:
+        """Another client took the channel, ``at`` seconds since the epoch. Whoever goes on in it will have
+        missed what that one was told, and must not name ids that it has gone beyond."""
+        before = self._position.contests if at - self._position.contested_at < _FORGIVEN else 0
+        self._position = Position(channel=self._position.channel, contests=before + 1, contested_at=at)
+        self._is_contested = True
+        self.to_give.set()
+
+    @property
+    def contests(self) -> int:
+        """How often in a row the channel was taken from us, once the journal knows it of this one; else 0."""
+        return self._stored.contests if self._is_contested and self._stored == self._position else 0
+
     async def has_room(self) -> None:
         """Return once more may be added."""
         await self._room.wait()
@@ -114,6 +136,7 @@ class Ledger:
     def look(self, check: Check) -> None:
         """Look at a path when the check is due; an earlier one of the same path goes on beside it."""
         self._hold(check.id)
+        self._open += 1
         self._push(check)
         self._by_path[check.path] = check
 
@@ -126,7 +149,9 @@ class Ledger:
         """The check has come to an end, whatever it brought."""
         if not check.done:
             check.done = True
+            self._open -= 1
             self._let_go(check.id)
+            self._limit()
         if self._by_path.get(check.path) is check:
             del self._by_path[check.path]
         self.to_give.set()
@@ -135,17 +160,16 @@ class Ledger:
         """The check of this path that has not come to an end."""
         return self._by_path.get(path)
 
-    def due(self, now: float, most: int) -> list[Check]:
-        """Take out checks whose time has come."""
+    def due(self, now: float) -> list[Check]:
+        """Take out the checks whose time has come."""
         taken: list[Check] = []
-        while self._checks and len(taken) < most:
+        while self._checks:
             due, _, check = self._checks[0]
             if due > now and not check.done:
                 break
             heapq.heappop(self._checks)
             if not check.done:
                 taken.append(check)
-        self._limit()
         return taken
 
     def next_due(self) -> float | None:
@@ -176,7 +200,7 @@ class Ledger:
             events.append(event)
         self._limit()
         position = self._reached()
-        news = (position.listed, position.id is None) != (self._stored.listed, self._stored.id is None)
+        news = _milestones(position) != _milestones(self._stored)
         late = position != self._stored and now - self._stored_at >= self._store_every
         if not events and not news and not late:
             return None
@@ -184,10 +208,12 @@ class Ledger:
         return Batch(events=tuple(events), cursor=position.encode())
 
     def _reached(self) -> Position:
+        if self._is_contested:
+            return self._position
         number = min(self._held) - 1 if self._held else self._last
         is_listed = self._listed_at is not None and not self._from_listing
-        return Position(
-            channel=self._position.channel,
+        return msgspec.structs.replace(
+            self._position,
             id=number if number is not None and number >= 0 else None,
             listed=is_listed,
             listed_at=self._listed_at or 0.0 if is_listed else 0.0,
@@ -208,7 +234,12 @@ class Ledger:
             del self._held[number]
 
     def _limit(self) -> None:
-        if len(self._checks) + len(self._ready) < _MOST:
+        if self._open + len(self._ready) < _MOST:
             self._room.set()
         else:
             self._room.clear()
+
+
+def _milestones(position: Position) -> tuple[object, ...]:
+    """What is stored as soon as it changes."""
+    return position.listed, position.id is None, position.contested_at

@@ -9,7 +9,7 @@ import asyncio
 import aiohttp
 import msgspec
 
-from dcnios_daemon.core.errors import Disconnected, Rejected
+from dcnios_daemon.core.errors import Disconnected
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.inotify import Note, System
 from dcnios_daemon.sources.dcache.interpreter import Interpreter
@@ -44,18 +44,18 @@ class Reader:
         self._interpreter = interpreter
         self._walker = walker
         self._decoder = Decoder()
+        self._is_contested = False
         self.may_read = asyncio.Event()
         """Cleared while the journal is full: then the server keeps what comes, as far as it can."""
         self.may_read.set()
 
     async def run(self) -> None:
-        """Read for ever.
+        """Read until another client takes the channel, which the ledger is told.
 
         Raises:
             Disconnected: The stream ended, fell silent or was shut down.
-            Rejected: Another client took the channel.
         """
-        while True:
+        while not self._is_contested:
             await self.may_read.wait()
             await self._connection.ledger.has_room()
             with self._connection.frontend.failures_as_ours():
@@ -100,7 +100,9 @@ class Reader:
             return
         watches = self._connection.watches
         place = watches.place(note.subscription)
-        while place is None and not self._walker.is_idle:  # told before the answer to our subscription
+        while place is None and self._walker.may_learn(
+            note.subscription
+        ):  # told before the answer to our subscription
             await self._walker.stepped()
             place = watches.place(note.subscription)
         if place is not None:
@@ -118,10 +120,8 @@ class Reader:
         elif said == "SHUTDOWN":
             raise Disconnected("the frontend shuts down")
         elif said == "COMPETING_CLIENT":
-            raise Rejected(
-                "another client took our channel: two daemons with the same daemon.instance watch with the"
-                " same source name, or one is still ending"
-            )
+            self._is_contested = True
+            self._connection.ledger.contested(self._connection.clock.now())
 
     def _unreadable(self, frame: Frame, error: str) -> None:
         what = f"{frame.kind} event {frame.id}"

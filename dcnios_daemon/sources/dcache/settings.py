@@ -58,7 +58,11 @@ class DcacheSettings(Settings):
     ca_file: Path | None = None
     """Certificates (PEM) that vouch for the frontend and the door; default: the system's."""
     reconcile: Duration = 900.0
-    """List everything this often; 0: only after a loss."""
+    """List everything this often; 0: only after a loss (and every 15 minutes while directories are without a
+    watch)."""
+    max_watches: Annotated[int, Field(ge=1)] = 20_000
+    """Directories watched at most. Those beyond it are listed every ``reconcile``, but nothing tells of them
+    in between. dCache keeps the watches of all its users in one ZooKeeper node, which holds some 49,900."""
 
     @property
     def api(self) -> str:

@@ -3,8 +3,10 @@
 import asyncio
 
 import aiohttp
+import msgspec
 
 from dcnios_daemon.core.clock import Clock, SystemClock
+from dcnios_daemon.core.errors import Rejected
 from dcnios_daemon.core.ports import Batch
 from dcnios_daemon.sources.dcache.channel import Channel
 from dcnios_daemon.sources.dcache.checker import Checker
@@ -19,6 +21,7 @@ from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.timing import Timing
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Watches
+from dcnios_daemon.telemetry.events import ChannelContested
 
 
 class DcacheSource:
@@ -58,7 +61,13 @@ class DcacheSource:
         await self._frontend.open()
         channel = await Channel.find_or_make(self._frontend, self._client_id, known=stored.channel)
         resumes = stored.id is not None and stored.channel == channel.url
-        position = stored if resumes else Position(channel=channel.url)
+        position = (
+            stored
+            if resumes
+            else msgspec.structs.replace(
+                Position(channel=channel.url), contests=stored.contests, contested_at=stored.contested_at
+            )
+        )
         self._response = await channel.open_stream(position.id)
         await self._beat(channel, anchor=not resumes)
         walker = self._assemble(channel, position, self._response)
@@ -82,8 +91,14 @@ class DcacheSource:
             group.create_task(self._checker.run(), name=f"{self._name}: looking")
 
     async def read(self) -> Batch:
-        """What is certain by now; a batch that was not acknowledged comes again."""
+        """What is certain by now; a batch that was not acknowledged comes again.
+
+        Raises:
+            Rejected: Another client took the channel, and the journal knows it.
+        """
         while self._given is None:
+            if contests := self._ledger.contests:
+                raise self._contested(contests)
             self._ledger.to_give.clear()
             self._given = self._ledger.batch(self._clock.monotonic())
             if self._given is None:
@@ -109,6 +124,20 @@ class DcacheSource:
         if self._response is not None:
             self._response.close()
         await self._frontend.aclose()
+
+    def _contested(self, times: int) -> Rejected:
+        """Once the other may be one that is ending, or just starting anew: then our turn comes. More often:
+        two that take the channel from each other for ever would list everything each time."""
+        shared = (
+            f"two daemons share the client-id {self._client_id} (daemon.instance and the name of source"
+            f" {self._name!r}): give one of them another instance"
+        )
+        if times == 1:
+            why = f"another client took our channel, which is left to it for a while: perhaps {shared}"
+            return Rejected(why, wait=self._timing.give_way)
+        away = min(self._timing.stay_away * 2.0 ** (times - 2), self._timing.longest_away)
+        ChannelContested(source=self._name, client_id=self._client_id, error=shared, away=away).emit()
+        return Rejected(shared, wait=away)
 
     # --- putting it together --------------------------------------------------------------------------
 

@@ -24,12 +24,22 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     patience: float = 60.0
     """From *closed* to giving up: the next listing, or the next *closed*, takes it up again."""
 
+    rest: float = 5.0
+    """After listing everything, at least; and at least as long as that took."""
+    retry: float = 60.0
+    """The same after some of it could not be listed."""
     rate: float = RATE
     """Calls a second."""
     page: int = PAGE
     """Entries of a directory that are asked for at once."""
     store: float = 30.0
     """Between positions that are stored without an event."""
+    give_way: float = 30.0
+    """For which the channel is left to another client that took it, the first time."""
+    stay_away: float = 600.0
+    """The same for the second time; doubles each time."""
+    longest_away: float = 4800.0
+    """Until when it doubles."""
 
     @property
     def silence(self) -> float:

@@ -3,32 +3,50 @@
 A watch is armed some time after the server's yes, without a word when (``Inotify.updateZK``,
 ``EventNotifier``): so a directory is listed only after that time, and what the listing shows half-written is
 looked at again. What is watched changes only here, one step after the other, so that none undoes another.
+
+dCache has room for some 49,900 watches of all its users in one ZooKeeper node. So there is a bound of our
+own; directories beyond it are listed on each pass like all others, but between passes nobody tells of them.
 """
 
 import asyncio
 from collections import deque
+from collections.abc import Iterable
 
 import msgspec
 
-from dcnios_daemon.core.errors import Rejected
+from dcnios_daemon.core.errors import Disconnected, Malformed, Rejected
 from dcnios_daemon.sources.dcache.connection import Connection
-from dcnios_daemon.sources.dcache.facts import as_if_told
+from dcnios_daemon.sources.dcache.finds import Finds
 from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
-from dcnios_daemon.sources.dcache.inotify import FLAGS, join, tail
-from dcnios_daemon.sources.dcache.ledger import Check
-from dcnios_daemon.sources.dcache.listing import Page, pages
-from dcnios_daemon.sources.dcache.namespace import Entry
+from dcnios_daemon.sources.dcache.inotify import FLAGS, is_below, join, tail
+from dcnios_daemon.sources.dcache.listing import pages
+from dcnios_daemon.sources.dcache.passes import Pass, Passes
 from dcnios_daemon.sources.dcache.watches import Place
-from dcnios_daemon.telemetry.events import SourceRelisted, WatchRefused
+from dcnios_daemon.telemetry.events import (
+    DirectoriesWatched,
+    ListingFailed,
+    SourceRelisted,
+    WatchesExhausted,
+    WatchRefused,
+)
+
+_TRIES = 3
+"""Times that a directory is listed in one pass if its listing breaks off."""
 
 
-class _Pass(msgspec.Struct):
-    """A listing of everything."""
+class _Visit(msgspec.Struct):
+    """A directory that is to be watched and listed."""
 
-    cause: str
-    began: float
-    """Seconds since the epoch."""
-    found: int = 0
+    place: Place
+    pnfsid: str = ""
+    """What its parent's listing showed there."""
+    is_urgent: bool = False
+    """Whether it has just appeared, and the stream may wait for it."""
+    is_unwatched: bool = False
+    """Whether there was no watch left for it."""
+    tries: int = 0
+    not_before: float = 0.0
+    """A monotonic second."""
 
 
 class _Leave(msgspec.Struct, frozen=True):
@@ -47,23 +65,26 @@ class Walker:
         self._ledger = connection.ledger
         self._clock = connection.clock
         self._timing = connection.timing
-        self._period = connection.settings.reconcile
+        self._finds = Finds(connection)
         self._roots = [
             Place(watch.path, name, recursive=watch.recursive, is_root=True)
             for name, watch in connection.settings.watch.items()
         ]
-        self._jobs: deque[Place | _Leave] = deque()
-        self._armed: deque[Place] = deque()
+        self._jobs: deque[_Visit | _Leave] = deque()
+        self._armed: deque[_Visit] = deque()
         self._is_at_one = False
         """Whether a directory is being dealt with that is in neither queue."""
         self._queued: set[str] = set()
         """Paths in either queue."""
         self._replaced: set[str] = set()
         """Queued ones that may have become another directory since they were subscribed to."""
-        self._owed: str | None = None
-        self._pass: _Pass | None = None
-        self._listed_at: float | None = None
-        self._next_pass: float | None = None
+        self._unneeded: dict[str, str] = {}
+        """Subscriptions, by tail, of directories that are elsewhere now or nowhere: deleted at the end of the
+        walk, if it did not meet them again."""
+        self._is_subscribing = False
+        self._has_walked = connection.channel.is_new
+        """Whether all that the channel knew before us has been met."""
+        self._passes = Passes(self._clock, period=connection.settings.reconcile, timing=self._timing)
         self._is_tidy = connection.channel.is_new
         self._wake = asyncio.Event()
         self._stepped = asyncio.Event()
@@ -73,7 +94,13 @@ class Walker:
     @property
     def is_idle(self) -> bool:
         """Whether all that should be watched is."""
-        return not (self._jobs or self._armed or self._is_at_one or self._pass or self._owed)
+        return not (self._jobs or self._armed or self._is_at_one or self._passes.is_owed)
+
+    def may_learn(self, subscription: str) -> bool:
+        """Whether it may yet turn out what a subscription tells of that nobody knows now."""
+        if not self._has_walked:
+            return not self.is_idle
+        return self._is_subscribing or tail(subscription) in self._unneeded
 
     async def stepped(self) -> None:
         """Return when it has gone on a little."""
@@ -81,9 +108,8 @@ class Walker:
         await self._stepped.wait()
 
     def owe(self, cause: str) -> None:
-        """Something may have been lost: list everything, after what is under way."""
-        self._owed = self._owed or cause
-        self._listed_at = None
+        """Something may have been lost: list everything, after what is under way and a rest."""
+        self._passes.owe(cause)
         self._ledger.owes_listing()
         self._wake.set()
 
@@ -93,8 +119,7 @@ class Walker:
         if place.path in self._queued:
             self._replaced.add(place.path)
         else:
-            self._watches.drop(self._watches.url(place.path))
-            self._enqueue(place)
+            self._renew(place)
         self._wake.set()
 
     def leave(self, path: str) -> None:
@@ -108,13 +133,12 @@ class Walker:
         Raises:
             Rejected: A path is not there or must not be seen.
         """
-        return all([await self._subscribe(root) for root in self._roots])
+        return all([await self._subscribe(_Visit(root)) for root in self._roots])
 
     def resume(self, listed_at: float) -> None:
         """Nothing was lost since the last full listing, so none is owed before its time."""
-        self._listed_at = listed_at
-        elapsed = min(max(self._clock.now() - listed_at, 0.0), self._period)
-        self._set_next_pass(self._clock.monotonic() - elapsed)
+        self._passes.resume(listed_at)
+        self._has_walked = True
 
     # --- the walk -------------------------------------------------------------------------------------
 
@@ -122,148 +146,185 @@ class Walker:
         """Walk for ever."""
         while True:
             self._wake.clear()
-            if self._jobs or self._armed:
-                self._is_at_one = True
-                await self._step()
-                self._is_at_one = False
-            else:
-                await self._rest()
+            self._is_at_one = True
+            await self._step()
+            self._is_at_one = False
             self._stepped.set()
 
     async def _step(self) -> None:
         if self._jobs:
-            await self._do(self._jobs.popleft())
-        else:
+            job = self._jobs.popleft()
+            if isinstance(job, _Leave):
+                self._forget_below(job.path)
+            else:
+                await self._visit(job)
+        elif self._armed:
             await self._list_first()
+        elif self._unneeded:
+            _, url = self._unneeded.popitem()
+            await self._channel.delete(url)
+        else:
+            self._is_at_one = False
+            await self._rest()
 
     async def _rest(self) -> None:
         """Between walks."""
-        if self._pass is not None:
-            self._end_pass(self._pass)
-        if self._owed is not None:
-            self._begin_pass(self._owed)
-            return
-        if not self._is_tidy:
+        if (ended := self._passes.end()) is not None:
+            self._sum_up(ended)
+        elif self._passes.begin():
+            self._ledger.owes_listing()
+            for root in self._roots:
+                self._enqueue(_Visit(root))
+        elif not self._is_tidy:
             await self._tidy()
-        if self._listed_at is not None:
-            self._ledger.listed(self._listed_at)
-        self._stepped.set()
-        if not await self._woken(self._next_pass):
-            self.owe("period")
+        else:
+            if self._passes.listed_at is not None:
+                self._ledger.listed(self._passes.listed_at)
+            self._stepped.set()
+            await self._woken(self._passes.next)
 
-    def _begin_pass(self, cause: str) -> None:
-        self._pass, self._owed = _Pass(cause, self._clock.now()), None
-        self._set_next_pass(self._clock.monotonic())
-        for root in self._roots:
-            self._enqueue(root)
-
-    def _end_pass(self, ended: _Pass) -> None:
-        self._pass = None
-        if self._owed is None:
-            self._listed_at = ended.began
-        SourceRelisted(source=self._connection.source, cause=ended.cause, found=ended.found).emit()
-
-    def _set_next_pass(self, began: float) -> None:
-        self._next_pass = began + self._period if self._period else None
+    def _sum_up(self, ended: Pass) -> None:
+        """Say what a pass has brought, and drop what it has not met: it vanished, and nobody told of it."""
+        self._has_walked = True
+        if ended.is_whole:
+            self._release(self._watches.drop_unseen(ended.number))
+        source, limit = self._connection.source, self._connection.settings.max_watches
+        SourceRelisted(source=source, cause=ended.cause, found=ended.found).emit()
+        DirectoriesWatched(source=source, watched=len(self._watches), unwatched=ended.unwatched).emit()
+        if ended.unwatched:
+            WatchesExhausted(source=source, max_watches=limit, unwatched=ended.unwatched).emit()
 
     async def _tidy(self) -> None:
         """Delete what an earlier life with another configuration has left watched."""
-        for url in await self._channel.subscriptions():
-            if tail(url).startswith("inotify/") and self._watches.place(url) is None:
-                await self._channel.delete(url)
+        urls = [url for url in await self._channel.subscriptions() if tail(url).startswith("inotify/")]
+        self._release(url for url in urls if self._watches.place(url) is None)
         self._is_tidy = True
 
-    def _enqueue(self, place: Place) -> None:
-        if place.path not in self._queued:
-            self._queued.add(place.path)
-            self._jobs.append(place)
+    def _release(self, urls: Iterable[str]) -> None:
+        """Subscriptions that tell of nothing that we know."""
+        self._unneeded.update({tail(url): url for url in urls})
+
+    def _enqueue(self, visit: _Visit) -> None:
+        if visit.place.path not in self._queued:
+            self._queued.add(visit.place.path)
+            (self._jobs.appendleft if visit.is_urgent else self._jobs.append)(visit)
+
+    def _renew(self, place: Place) -> None:
+        """What told of this path may tell of another directory now, or of one that is no more."""
+        if before := self._watches.url(place.path):
+            self._watches.drop(before)
+            self._release([before])
+        self._enqueue(_Visit(place, is_urgent=True))
+
+    def _forget_below(self, path: str) -> None:
+        """A directory has left. Perhaps another has taken its place already, told of before this."""
+        places = [self._watches.at(path), *(root for root in self._roots if is_below(root.path, path))]
+        self._release(self._watches.drop_below(path))
+        for place in filter(None, places):
+            self._enqueue(_Visit(place))
 
     # --- one directory --------------------------------------------------------------------------------
 
-    async def _do(self, job: Place | _Leave) -> None:
-        if isinstance(job, _Leave):
-            for url in self._watches.drop_below(job.path):
-                await self._channel.delete(url)
-        elif self._watches.url(job.path) or await self._is_watched(job):
-            self._armed.append(job)
+    async def _visit(self, visit: _Visit) -> None:
+        if self._watches.url(visit.place.path):
+            self._arm(visit)
+        elif len(self._watches) >= self._connection.settings.max_watches and not visit.place.is_root:
+            visit.is_unwatched = True
+            self._passes.unwatched()
+            self._arm(visit)
+        else:
+            await self._watch(visit)
+
+    async def _watch(self, visit: _Visit) -> None:
+        try:
+            await self._subscribe(visit)
+        except (Missing, Forbidden) as error:
+            self._queued.discard(visit.place.path)
+            self._refused(visit.place, error)
+        else:
+            self._arm(visit)
+
+    def _arm(self, visit: _Visit) -> None:
+        """List it when its watch has settled; at once, if it has and that is urgent."""
+        is_first = visit.is_urgent and self._watches.armed(visit.place.path) <= self._clock.monotonic()
+        (self._armed.appendleft if is_first else self._armed.append)(visit)
 
     async def _list_first(self) -> None:
-        place = self._armed[0]
-        if await self._woken(self._watches.armed(place.path)):
+        visit = self._armed[0]
+        place = visit.place
+        if await self._woken(max(self._watches.armed(place.path), visit.not_before)):
             return
         self._armed.popleft()
         if place.path in self._replaced:
             self._replaced.discard(place.path)
-            if await self._is_watched(place):
-                self._armed.append(place)
+            await self._watch(visit)
             return
         self._queued.discard(place.path)
-        is_another = False
         try:
-            async for page in pages(self._connection.frontend, place.path, size=self._timing.page):
-                is_another |= self._watches.is_another(place.path, page.pnfsid)
-                await self._take(place, page)
+            is_another = await self._list(visit)
         except (Missing, Forbidden) as error:
             self._refused(place, error)
+        except (Disconnected, Malformed) as error:
+            self._broke_off(visit, error)
+        else:
+            if is_another:
+                self._renew(place)
+
+    async def _list(self, visit: _Visit) -> bool:
+        """Take what is in a directory; whether it is another one than the one that we watch."""
+        place, is_another = visit.place, False
+        async for page in pages(self._connection.frontend, place.path, size=self._timing.page):
+            is_another |= not visit.is_unwatched and self._watches.is_another(place.path, page.pnfsid)
+            async for entry in page.entries():
+                await self._ledger.has_room()
+                if entry.is_directory and place.recursive:
+                    child = place.below(join(place.path, entry.name))
+                    self._enqueue(_Visit(child, entry.pnfsid, is_urgent=visit.is_urgent))
+                elif self._finds.take(place, entry) and self._passes.current is not None:
+                    self._passes.current.found += 1
+        if self._passes.current is not None:
+            self._watches.see(place.path, self._passes.current.number)
+        return is_another
+
+    def _broke_off(self, visit: _Visit, error: Disconnected | Malformed) -> None:
+        """Try again after the others; a directory that cannot be listed must not keep us from those behind
+        it. Whether the frontend is still there at all, the stream tells."""
+        visit.tries += 1
+        if visit.tries < _TRIES:
+            visit.not_before = self._clock.monotonic() + self._timing.settle
+            self._queued.add(visit.place.path)
+            self._armed.append(visit)
             return
-        if is_another:
-            self._watches.drop(self._watches.url(place.path))
-            self._enqueue(place)
+        ListingFailed(source=self._connection.source, path=visit.place.path, error=str(error)).emit()
+        if self._passes.current is not None:
+            self._passes.current.is_whole = False
+        else:
+            self.owe("incomplete")
 
-    async def _is_watched(self, place: Place) -> bool:
-        """Subscribe; False if that cannot be, and then it is done with."""
-        try:
-            await self._subscribe(place)
-        except (Missing, Forbidden) as error:
-            self._queued.discard(place.path)
-            self._refused(place, error)
-            return False
-        return True
-
-    async def _subscribe(self, place: Place) -> bool:
+    async def _subscribe(self, visit: _Visit) -> bool:
         """Whether the channel knew it before: then the watch has long settled."""
+        place = visit.place
+        self._is_subscribing = True
         try:
             made = await self._channel.subscribe("inotify", {"path": place.path, "flags": FLAGS})
         except (Missing, Forbidden) as error:
             if place.is_root:
                 raise Rejected(f"watch {place.watch}: {place.path}: {error}") from error
             raise
+        finally:
+            self._is_subscribing = False
         settle = self._timing.settle if made.is_new else 0.0
-        self._watches.add(place, made.url, armed=self._clock.monotonic() + settle)
+        self._watches.add(place, made.url, armed=self._clock.monotonic() + settle, pnfsid=visit.pnfsid)
+        self._unneeded.pop(tail(made.url), None)
         return not made.is_new
 
     def _refused(self, place: Place, error: Missing | Forbidden) -> None:
         """One that has vanished is no news; one that we may not see is."""
         if place.is_root:
             raise Rejected(f"watch {place.watch}: {place.path}: {error}") from error
-        self._watches.drop_below(place.path)
+        self._release(self._watches.drop_below(place.path))
         if isinstance(error, Forbidden):
             WatchRefused(source=self._connection.source, path=place.path, error=str(error)).emit()
-
-    async def _take(self, place: Place, page: Page) -> None:
-        async for entry in page.entries():
-            await self._ledger.has_room()
-            path = join(place.path, entry.name)
-            if entry.is_directory and place.recursive:
-                self._enqueue(place.below(path))
-            elif entry.is_file and self._connection.wants("created"):
-                self._found(place, path, entry)
-
-    def _found(self, place: Place, path: str, entry: Entry) -> None:
-        now = self._clock.monotonic()
-        check = Check(
-            place=place,
-            path=path,
-            due=now + self._timing.longest_look,
-            until=now + self._timing.patience,
-            data=as_if_told(path, self._watches.url(place.path)),
-        )
-        if self._pass is not None:
-            self._pass.found += 1
-        if entry.is_complete:
-            self._ledger.give(self._connection.facts.created(check, entry), None)
-        else:
-            self._ledger.look(check)
 
     async def _woken(self, until: float | None) -> bool:
         """Wait until a monotonic second; True if there was something to do before."""

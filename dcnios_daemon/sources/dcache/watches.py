@@ -28,7 +28,9 @@ class _Watched(msgspec.Struct):
     place: Place
     url: str
     armed: float
-    pnfsid: str = ""
+    pnfsid: str
+    seen: int = 0
+    """The number of the last pass that met it."""
 
 
 class Watches:
@@ -38,18 +40,28 @@ class Watches:
         self._by_tail: dict[str, _Watched] = {}
         self._by_path: dict[str, _Watched] = {}
 
-    def add(self, place: Place, url: str, *, armed: float) -> None:
-        """The subscription with this URL tells of the place, from the monotonic second ``armed`` on."""
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._by_tail)
+
+    def add(self, place: Place, url: str, *, armed: float, pnfsid: str = "") -> None:
+        """The subscription with this URL tells of the place, from the monotonic second ``armed`` on. If what
+        was there before is known, its ``pnfsid`` is."""
         before = self._by_tail.get(tail(url))
         if before is not None:
             self._unname(before)
-        watched = _Watched(place, url, armed)
+        watched = _Watched(place, url, armed, pnfsid)
         self._by_tail[tail(url)] = watched
         self._by_path[place.path] = watched
 
     def place(self, subscription: str) -> Place | None:
         """What a subscription tells of."""
         watched = self._by_tail.get(tail(subscription))
+        return None if watched is None else watched.place
+
+    def at(self, path: str) -> Place | None:
+        """The place at a path, if it is watched."""
+        watched = self._by_path.get(path)
         return None if watched is None else watched.place
 
     def url(self, path: str) -> str:
@@ -70,6 +82,15 @@ class Watches:
         before, watched.pnfsid = watched.pnfsid, pnfsid
         return before not in {"", pnfsid}
 
+    def see(self, path: str, number: int) -> None:
+        """The pass with this number has met it."""
+        if (watched := self._by_path.get(path)) is not None:
+            watched.seen = number
+
+    def drop_unseen(self, number: int) -> list[str]:
+        """Forget what the pass with this number has not met; the URLs of their subscriptions."""
+        return self._drop([watched for watched in self._by_tail.values() if watched.seen != number])
+
     def drop(self, subscription: str) -> None:
         """The server watches it no longer."""
         watched = self._by_tail.pop(tail(subscription), None)
@@ -78,7 +99,9 @@ class Watches:
 
     def drop_below(self, path: str) -> list[str]:
         """Forget a directory and all below it; the URLs of their subscriptions, to be deleted."""
-        gone = [watched for watched in self._by_tail.values() if is_below(watched.place.path, path)]
+        return self._drop([each for each in self._by_tail.values() if is_below(each.place.path, path)])
+
+    def _drop(self, gone: list[_Watched]) -> list[str]:
         for watched in gone:
             self.drop(watched.url)
         return [watched.url for watched in gone]

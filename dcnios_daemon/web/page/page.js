@@ -55,7 +55,10 @@ function drawStatus(status) {
     Object.entries(status.sources).map(([name, source]) => [
       [name],
       [source.kind],
-      [source.state, source.state === "connected" ? "good" : "bad"],
+      [
+        source.again_at ? `${source.state}, again at ${clock(source.again_at * 1000)}` : source.state,
+        source.state === "connected" ? "good" : "bad",
+      ],
       [source.accepted, "number"],
       [source.error ?? "", "bad"],
     ]),
