@@ -1,40 +1,26 @@
-"""The client library: loaded at its first use, with its log shut, and what its failures mean."""
+"""The client library, loaded at its first use, its log shut and a fault mended; and what it cannot ask."""
 
 import asyncio
+import functools
 import logging
 from typing import Any
 
-_REFUSALS = frozenset(
-    {
-        "AuthenticationFailedError",
-        "AuthenticationMethodNotSupported",
-        "ClusterAuthorizationFailedError",
-        "GroupAuthorizationFailedError",
-        "IllegalSaslStateError",
-        "InconsistentGroupProtocolError",
-        "InvalidGroupIdError",
-        "InvalidTopicError",
-        "SaslAuthenticationFailed",
-        "TopicAuthorizationFailedError",
-        "TransactionalIdAuthorizationFailed",
-        "UnsupportedCodecError",
-        "UnsupportedSaslMechanismError",
-    }
-)
-"""The library's names for *no*: trying again soon does not help."""
 
-
+@functools.cache
 def library() -> Any:  # noqa: ANN401 - untyped
     """The client library with the parts that we use: a daemon without Kafka does not carry it.
 
     Its log is shut, since it writes errors for every step of a reconnect, which we report once. The first
     call takes a good part of a second: see :func:`load`.
     """
+    import aiokafka.abc  # noqa: PLC0415
     import aiokafka.conn  # noqa: PLC0415
     import aiokafka.errors  # noqa: PLC0415
     import aiokafka.protocol.group  # noqa: PLC0415
+    import aiokafka.protocol.metadata  # noqa: PLC0415
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
+    aiokafka.conn.OAuthAuthenticator = _strict(aiokafka)
     return aiokafka
 
 
@@ -43,6 +29,40 @@ async def load() -> Any:  # noqa: ANN401 - untyped
     return await asyncio.to_thread(library)
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Whether an error of the library is a *no* of the brokers, and not only trouble on the way."""
-    return type(error).__name__ in _REFUSALS
+def _strict(aiokafka: Any) -> Any:  # noqa: ANN401 - untyped
+    """A login by token that hears a broker's *no*.
+
+    A broker says it in an answer that is no error yet (RFC 7628, 3.2.2). The library takes it for a yes, and
+    the error that then comes for an answer to its next question: a cluster without brokers or topics.
+    """
+
+    class StrictAuthenticator(aiokafka.conn.OAuthAuthenticator):  # type: ignore[misc]
+        async def step(self, answer: bytes | None) -> Any:  # noqa: ANN401 - untyped
+            if answer:
+                text = f"the token is refused: {answer.decode(errors='replace')}"
+                raise aiokafka.errors.AuthenticationFailedError(text)
+            return await super().step(answer)
+
+    return StrictAuthenticator
+
+
+LIES = (ValueError, LookupError, AssertionError)
+"""What the library raises where a broker does not follow the protocol: it does not expect an impostor."""
+
+
+async def knock(address: str, options: dict[str, Any]) -> None:
+    """Log in to the broker at ``host:port`` and ask it for nothing, to hear what it has against us.
+
+    Raises the library's errors, OSError among them.
+    """
+    host, _, port = address.rpartition(":")
+    aiokafka = library()
+    try:
+        connection = await aiokafka.conn.create_conn(host.strip("[]"), int(port), **options)
+        try:
+            await connection.send(aiokafka.protocol.metadata.MetadataRequest([]))
+        finally:
+            connection.close()
+    except LIES as error:
+        text = f"the broker does not log us in as it should: {error}"
+        raise aiokafka.errors.AuthenticationFailedError(text) from error

@@ -98,13 +98,21 @@ class Kafka(Server):
         root = built(self.space.cache)
         self._jars = root / "lib"
         data = self.directory / "data"
-        shutil.copytree(root / "data", data)
         text = PROPERTIES.format(port=self._port, controller=self._controller, data=data)
         (self.directory / "server.properties").write_text(text + self._properties)
+        self.fill(data, root / "data")
+
+    def fill(self, data: Path, formatted: Path) -> None:
+        """Makes the data folder."""
+        shutil.copytree(formatted, data)
+
+    def java(self, main: str, *arguments: str | Path) -> list[str]:
+        """The command line of one of Kafka's programs."""
+        return _java(self._jars, main, *arguments)
 
     def command(self) -> Sequence[str | Path]:
         """The command line."""
-        return _java(self._jars, "kafka.Kafka", self.directory / "server.properties")
+        return self.java("kafka.Kafka", self.directory / "server.properties")
 
     def ready(self) -> bool:
         """Whether it answers requests: its port is open long before."""
