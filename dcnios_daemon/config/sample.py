@@ -13,7 +13,7 @@ from typing import Any
 from dcnios_daemon.core.errors import ConfigError, Malformed
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
-from dcnios_daemon.sources import cloudevents
+from dcnios_daemon.sources.cloudevents.reading import read_request
 
 _FIELDS = frozenset(Event.__struct_fields__) | {"data_base64"}
 _KEY = re.compile(r"[0-9a-f]{40}")
@@ -113,7 +113,7 @@ def _received(raw: bytes, source: str, now: float) -> Event:
     """What a ``cloudevents`` source would make of it."""
     headers = {"content-type": "application/cloudevents+json"}
     try:
-        return cloudevents.read_request(headers, raw, source=source, now=now)[0]
+        return read_request(headers, raw, source=source, now=now).events[0]
     except Malformed as error:
         raise ConfigError(str(error)) from error
 

@@ -18,6 +18,8 @@ MOST_WAITING = 1024
 """Letters that may wait; further callers are told to come again."""
 MOST_BYTES = 32 * 1024 * 1024
 """Bytes of events that may wait, likewise. One letter is always let in, however large."""
+_OVERHEAD = 1024
+"""Bytes that an event among many takes beside its data, so that a batch of empty ones weighs something."""
 PATIENCE = 20.0
 """Seconds until a caller is told to come again rather than to wait on. Callers commonly give up at 30."""
 COME_AGAIN = 5
@@ -39,7 +41,7 @@ class Letter:
         self.cursor = cursor
         self.patient = patient
         """Whether it waits while the journal is full."""
-        self.size = sum(len(event.data) for event in events)
+        self.size = sum(len(event.data) for event in events) + _OVERHEAD * (len(self.events) - 1)
         self.answer: asyncio.Future[str | None] = asyncio.get_running_loop().create_future()
         """None: committed. A text: why not."""
 

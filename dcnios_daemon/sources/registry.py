@@ -7,7 +7,9 @@ import msgspec
 
 from dcnios_daemon.core.ports import Source, Store
 from dcnios_daemon.core.settings import Secret, Settings
-from dcnios_daemon.sources import cloudevents, directory, directory_check
+from dcnios_daemon.sources import directory, directory_check
+from dcnios_daemon.sources.cloudevents import source as cloudevents
+from dcnios_daemon.sources.cloudevents.settings import CloudEventsSettings
 from dcnios_daemon.sources.dcache import check as dcache_check
 from dcnios_daemon.sources.dcache import door
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
@@ -46,7 +48,7 @@ class SourceKind(msgspec.Struct, frozen=True, kw_only=True):
 
 KINDS: dict[str, SourceKind] = {
     "cloudevents": SourceKind(
-        settings=cloudevents.CloudEventsSettings,
+        settings=CloudEventsSettings,
         build=cloudevents.build,
         receives=True,
         any_payload=True,

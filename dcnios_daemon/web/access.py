@@ -36,6 +36,14 @@ def bears(request: web.Request, token: str) -> bool:
     return _same(given, token if " " in token else f"Bearer {token}")
 
 
+def presents(request: web.Request, token: str) -> bool:
+    """Whether the request presents the token in either of the ways that web hooks have: as
+    ``Authorization: Bearer``, or as ``access_token`` in the query (RFC 6750, 2.3; "HTTP 1.1 Web Hooks for
+    Event Delivery", 3.2, which wants both). Nothing here logs queries; proxies in between may.
+    """
+    return bears(request, token) or _same(request.query.get("access_token", ""), token)
+
+
 def has_password(request: web.Request, token: str) -> bool:
     """Whether the token is the password that a browser asked its user for."""
     with contextlib.suppress(ValueError):

@@ -38,7 +38,7 @@ class Door(msgspec.Struct, frozen=True):
 
     receiver: Receiver
     token: Secret | None = None
-    """What callers must present as ``Authorization: Bearer``; None: anyone may."""
+    """What callers must present (:func:`~dcnios_daemon.web.access.presents`); None: anyone may."""
 
 
 class WebServer:
@@ -168,12 +168,13 @@ class WebServer:
         door = self._doors.get(name)
         if door is None:
             return _error(HTTPStatus.NOT_FOUND, f"no push source is called {name!r}")
-        if door.token and not access.bears(request, self._tokens[name]):
-            return _error(HTTPStatus.UNAUTHORIZED, f"source {name!r}: the token is missing or wrong")
-        if door.token is None and access.is_from_a_page(request):
-            return _error(HTTPStatus.FORBIDDEN, f"source {name!r} has no token: web pages may not feed it")
+        # A sender asks whether it is welcome before it shows a token, and without a body.
+        is_question = request.method == "OPTIONS"
+        refusal = None if is_question else self._not_from(request, name, door)
+        if refusal is not None:
+            return refusal
         try:
-            body = await _body(request)
+            body = b"" if is_question else await _body(request)
         except web.HTTPRequestEntityTooLarge:
             return _error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {MAX_BODY} bytes at most")
         except TimeoutError:
@@ -189,6 +190,14 @@ class WebServer:
             )
         )
         return web.Response(status=reply.status, text=reply.body, headers=dict(reply.headers))
+
+    def _not_from(self, request: web.Request, name: str, door: Door) -> web.Response | None:
+        """Why the source takes nothing from this caller; None: it may."""
+        if door.token and not access.presents(request, self._tokens[name]):
+            return _error(HTTPStatus.UNAUTHORIZED, f"source {name!r}: the token is missing or wrong")
+        if door.token is None and access.is_from_a_page(request):
+            return _error(HTTPStatus.FORBIDDEN, f"source {name!r} has no token: web pages may not feed it")
+        return None
 
 
 async def _body(request: web.Request) -> bytes:

@@ -12,7 +12,7 @@ from dcnios_daemon.config.sample import event_from_json, event_to_json
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.event import Action, Event, cloudevent
 from dcnios_daemon.core.names import event_key
-from dcnios_daemon.sources import cloudevents
+from dcnios_daemon.sources.cloudevents.reading import read_request
 
 EVENTS = st.builds(
     Event,
@@ -85,7 +85,7 @@ def test_a_foreign_cloudevent_becomes_what_the_source_makes_of_it(extra: dict[st
     } | extra
     raw = json.dumps(envelope, ensure_ascii=False, separators=(",", ":")).encode()
     headers = {"content-type": "application/cloudevents+json"}
-    [real] = cloudevents.read_request(headers, raw, source="hooks", now=1000.0)
+    [real] = read_request(headers, raw, source="hooks", now=1000.0).events
     assert event_from_json(raw, source="hooks", kind="cloudevents", now=1000.0) == real
 
 

@@ -183,6 +183,24 @@ async def test_web_pages_cannot_feed_a_source_that_has_no_token() -> None:
         assert await web.status("/sources/guarded", method="POST", **right) == 200
 
 
+async def test_a_sender_asks_whether_it_is_welcome_before_it_shows_a_token() -> None:
+    async with port(guarded=Secret("right")) as web:
+        named = {"WebHook_Request_Origin": "emitter.example.com"}
+        assert await web.status("/sources/guarded", method="OPTIONS", **named) == 200
+        (asked,) = web.taker.got
+        assert (asked.method, asked.body) == ("OPTIONS", b"")
+        assert asked.headers["webhook-request-origin"] == "emitter.example.com"
+        assert await web.status("/sources/guarded", method="POST", **named) == 401
+
+
+async def test_a_token_may_come_in_the_query() -> None:
+    async with port(admin=Secret("right"), guarded=Secret("right+1")) as web:
+        assert await web.status("/sources/guarded?access_token=right%2B1", method="POST") == 200
+        assert await web.status("/sources/guarded?access_token=wrong", method="POST") == 401
+        assert await web.status("/sources/guarded?access_token=", method="POST") == 401
+        assert await web.status("/api/v1/dead/1/replay?access_token=right", method="POST") == 401
+
+
 @pytest.mark.parametrize(
     ("path", "status"),
     [
