@@ -1,167 +1,33 @@
 """S3 stores (MinIO, AWS, Ceph): listing, and leave for single objects and prefixes.
 
-Signing is done by botocore's own signer classes, without its service client: that client costs some 25 MB and
-most of a millisecond per presigned URL, the signer a tenth of that. Everything else that is needed of S3
-is one GET. Addresses are path-style, which MinIO, Ceph and AWS all take.
+What is asked of a store is one call each, without botocore's service client: see ``s3_identity``. Addresses
+are path-style, which MinIO, Ceph and AWS all take.
 """
 
 import asyncio
+import base64
 import contextlib
-import datetime as dt
-import functools
-import importlib
-import ssl
-import time
+import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from pathlib import Path
-from typing import Any, Self
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
 import aiohttp
-import msgspec
-import yarl
-from pydantic import model_validator
 
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import Download, Upload
-from dcnios_daemon.core.settings import Secret, Settings
-from dcnios_daemon.staging.s3_answers import S3Object, parse_page, refusal
+from dcnios_daemon.staging.s3_answers import S3Object, parse_page
+from dcnios_daemon.staging.s3_calls import Call, SignedCalls
+from dcnios_daemon.staging.s3_identity import S3Settings, Signer
 from dcnios_daemon.staging.transfer import read_authorities
+
+__all__ = ["S3Client", "S3Settings", "S3Store"]
 
 LONGEST = 7 * 86400
 """Seconds; AWS and MinIO refuse a presigned URL that is valid for longer."""
 PAGE = 1000
 _TRIES = 4
-_REREAD = 10.0
-_NO_ANSWER = 300
-_CONNECT = 10.0
-_SILENCE = 60.0
 _CONNECTIONS = 100
-
-
-class S3Settings(Settings):
-    """Where an S3 store is, and who we are there."""
-
-    endpoint: str | None = None
-    """``http://host:port`` of the store; none: AWS."""
-    region: str = "us-east-1"
-    access_key: Secret | None = None
-    """None: the AWS chain (environment, ``~/.aws``, web identity, instance role)."""
-    secret_key: Secret | None = None
-    ca_file: Path | None = None
-    """The certificate authorities to trust for ``https``; none: the system's."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if (self.access_key is None) != (self.secret_key is None):
-            raise ValueError("give access_key and secret_key, or neither for the AWS chain")
-        if self.endpoint is not None:
-            parts = urlsplit(self.endpoint)
-            if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path.strip("/"):
-                raise ValueError("endpoint: write http://host:port or https://host")
-        return self
-
-    @property
-    def base(self) -> str:
-        """The URL in front of ``/bucket/key``."""
-        return (self.endpoint or f"https://s3.{self.region}.amazonaws.com").rstrip("/")
-
-
-class _Keys(msgspec.Struct, frozen=True):
-    access_key: str
-    secret_key: str
-    token: str | None = None
-
-
-class _Identity:
-    """Who we are, read anew now and then so that rotated credentials are picked up."""
-
-    def __init__(self, settings: S3Settings) -> None:
-        self._settings = settings
-        self._kept: _Keys | None = None
-        self._read_at = 0.0
-        self._chain: Any = None
-
-    async def keys(self) -> _Keys:
-        if self._settings.access_key is None or self._settings.secret_key is None:
-            return await self._chain_keys()
-        now = time.monotonic()
-        if self._kept is None or now - self._read_at >= _REREAD:
-            try:
-                self._kept = await asyncio.to_thread(
-                    lambda access, secret: _Keys(access.reveal(), secret.reveal()),
-                    self._settings.access_key,
-                    self._settings.secret_key,
-                )
-            except (OSError, UnicodeDecodeError) as error:
-                raise StoreUnavailable(f"S3 credentials cannot be read: {error}") from error
-            self._read_at = now
-        return self._kept
-
-    async def _chain_keys(self) -> _Keys:
-        if self._chain is None:
-            aiobotocore = await asyncio.to_thread(importlib.import_module, "aiobotocore.session")
-            session = aiobotocore.get_session()
-            await asyncio.to_thread(session.get_scoped_config)
-            self._chain = await session.get_credentials()
-        if self._chain is None:
-            raise StoreError("no S3 credentials: give access_key and secret_key, or what the AWS chain reads")
-        exceptions = importlib.import_module("botocore.exceptions")
-        try:
-            frozen = await self._chain.get_frozen_credentials()
-        except exceptions.BotoCoreError as error:
-            raise StoreUnavailable(f"the AWS chain gives no credentials: {error}") from error
-        return _Keys(frozen.access_key, frozen.secret_key, frozen.token)
-
-
-@functools.cache
-def _botocore() -> tuple[Any, Any]:
-    """The signer classes, imported when first needed: a daemon without S3 does not pay for them."""
-    return importlib.import_module("botocore.auth"), importlib.import_module("botocore.awsrequest")
-
-
-class _Signer:
-    """SigV4 for one store, its heavy import done off the event loop."""
-
-    def __init__(self, settings: S3Settings) -> None:
-        self._region = settings.region
-        self._identity = _Identity(settings)
-
-    async def presign(self, url: str, *, seconds: int) -> str:
-        auth, request = await self._request("GET", url)
-        keys = await self._identity.keys()
-        auth.S3SigV4QueryAuth(keys, "s3", self._region, expires=seconds).add_auth(request)
-        return str(request.url)
-
-    async def post_policy(self, url: str, *, bucket: str, prefix: str, seconds: int) -> dict[str, str]:
-        auth, request = await self._request("POST", url)
-        keys = await self._identity.keys()
-        expiration = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
-        fields: dict[str, str] = {}
-        request.context["s3-presign-post-fields"] = fields
-        request.context["s3-presign-post-policy"] = {
-            "expiration": expiration.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
-            "conditions": [{"bucket": bucket}, ["starts-with", "$key", prefix]],
-        }
-        auth.S3SigV4PostAuth(keys, "s3", self._region).add_auth(request)
-        return fields
-
-    async def headers(self, url: str) -> dict[str, str]:
-        auth, request = await self._request("GET", url)
-        auth.S3SigV4Auth(await self._identity.keys(), "s3", self._region).add_auth(request)
-        return dict(request.headers.items())
-
-    @staticmethod
-    async def _request(method: str, url: str) -> tuple[Any, Any]:
-        if _botocore.cache_info().currsize == 0:
-            await asyncio.to_thread(_botocore)
-        auth, awsrequest = _botocore()
-        return auth, awsrequest.AWSRequest(method=method, url=url)
-
-
-def _tls(settings: S3Settings) -> ssl.SSLContext | bool:
-    return ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
 
 
 class S3Client:
@@ -173,10 +39,8 @@ class S3Client:
     """
 
     def __init__(self, settings: S3Settings, *, connections: int = _CONNECTIONS) -> None:
-        self._settings = settings
-        self._connections = connections
-        self._signer = _Signer(settings)
-        self._session: aiohttp.ClientSession | None = None
+        self._base = settings.base
+        self._calls = SignedCalls(settings, connections=connections)
 
     async def pages(
         self, bucket: str, *, prefix: str = "", after: str = ""
@@ -205,14 +69,10 @@ class S3Client:
     async def _patiently(self, bucket: str, query: Sequence[tuple[str, str]]) -> bytes:
         for attempt in range(1, _TRIES):
             try:
-                return await self._read(bucket, query)
+                return await self.read(bucket, query)
             except StoreUnavailable:
                 await asyncio.sleep(backoff(attempt, first=0.5, most=5, dice=0.5))
-        return await self._read(bucket, query)
-
-    async def _read(self, bucket: str, query: Sequence[tuple[str, str]]) -> bytes:
-        async with self.get(bucket, query) as response:
-            return await response.read()
+        return await self.read(bucket, query)
 
     @contextlib.asynccontextmanager
     async def get(
@@ -221,46 +81,46 @@ class S3Client:
         """A signed GET of the bucket; the body is the caller's to read, as slowly as it comes.
 
         Args:
-            bucket: Its name.
+            bucket: Its name; empty: of the store itself.
             query: Names and values, as often as needed.
-            silence: For an answer without end: seconds without a byte until it is broken off. Such an answer
-                is not to be compressed, since that holds small pieces back.
+            silence: See :class:`~dcnios_daemon.staging.s3_calls.Call`.
 
         Raises:
             StoreUnavailable, StoreError: As :meth:`pages`, also while the body is read.
         """
-        where = f"{self._settings.base}/{quote(bucket, safe='')}"
-        url = f"{where}?{urlencode(query, quote_via=quote, safe='')}"
-        headers = await self._signer.headers(url)
-        session = await self._open()
-        limits = aiohttp.ClientTimeout(
-            total=None, connect=_CONNECT, sock_connect=_CONNECT, sock_read=silence or _SILENCE
-        )
-        if silence is not None:
-            headers["Accept-Encoding"] = "identity"
-        try:
-            async with session.get(yarl.URL(url, encoded=True), headers=headers, timeout=limits) as response:
-                if response.status >= _NO_ANSWER:
-                    raise refusal(where, response.status, await response.read())
-                yield response
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise StoreUnavailable(f"{where}: {type(error).__name__}: {error}") from error
+        where, url = self._address(bucket, query)
+        async with self._calls.open(Call(url=url, where=where, silence=silence)) as answer:
+            yield answer
 
-    async def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            try:
-                tls = await asyncio.to_thread(_tls, self._settings)
-            except (OSError, ssl.SSLError) as error:
-                raise StoreError(f"ca_file {self._settings.ca_file}: {error}") from error
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls, limit=self._connections), trust_env=True
-            )
-        return self._session
+    async def read(self, path: str, query: Sequence[tuple[str, str]] = ()) -> bytes:
+        """The whole answer to a GET of the bucket, or of what else the store has at a path.
+
+        Raises:
+            StoreUnavailable, StoreError: As :meth:`pages`.
+        """
+        async with self.get(path, query) as answer:
+            return await answer.read()
+
+    async def put(self, bucket: str, query: Sequence[tuple[str, str]], body: bytes) -> None:
+        """Set something about the bucket.
+
+        Raises:
+            StoreUnavailable, StoreError: As :meth:`pages`.
+        """
+        where, url = self._address(bucket, query)
+        digest = base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode()
+        headers = {"Content-MD5": digest, "Content-Type": "application/xml"}
+        call = Call(method="PUT", url=url, where=where, body=body, headers=headers)
+        async with self._calls.open(call) as answer:
+            await answer.read()
+
+    def _address(self, path: str, query: Sequence[tuple[str, str]]) -> tuple[str, str]:
+        where = f"{self._base}/{quote(path, safe='/')}"
+        return where, f"{where}?{urlencode(query, quote_via=quote, safe='')}" if query else where
 
     async def aclose(self) -> None:
         """Release connections."""
-        if self._session is not None:
-            await self._session.close()
+        await self._calls.aclose()
 
 
 class S3Store:
@@ -273,7 +133,7 @@ class S3Store:
         self._base = settings.base
         self._region = settings.region
         self._ca_file = settings.ca_file
-        self._signer = _Signer(settings)
+        self._signer = Signer(settings)
 
     async def download(self, subject: str, *, valid_for: float) -> Download:
         """A presigned GET of ``bucket/key``. See :class:`~dcnios_daemon.core.ports.Store`."""

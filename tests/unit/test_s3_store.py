@@ -41,10 +41,10 @@ async def test_rotated_keys_are_read_anew(tmp_path: Path, monkeypatch: pytest.Mo
     assert "Credential=old%2F" in (await store.download("b/k", valid_for=60)).url
     secret.write_text("new")
     now = time.monotonic()
-    monkeypatch.setattr("dcnios_daemon.staging.s3.time.monotonic", lambda: now + 60)
+    monkeypatch.setattr("dcnios_daemon.staging.s3_identity.time.monotonic", lambda: now + 60)
     assert "Credential=new%2F" in (await store.download("b/k", valid_for=60)).url
     secret.unlink()
-    monkeypatch.setattr("dcnios_daemon.staging.s3.time.monotonic", lambda: now + 120)
+    monkeypatch.setattr("dcnios_daemon.staging.s3_identity.time.monotonic", lambda: now + 120)
     with pytest.raises(StoreUnavailable, match="credentials"):
         await store.download("b/k", valid_for=60)
 

@@ -1,0 +1,140 @@
+"""Signed HTTP calls to an S3 store, or a service beside it: whoever asks, errors and rotated keys are dealt
+with here."""
+
+import asyncio
+import contextlib
+import ssl
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import aiohttp
+import msgspec
+import yarl
+
+from dcnios_daemon.core.errors import StoreError, StoreUnavailable
+from dcnios_daemon.staging.s3_answers import Refused, refusal
+from dcnios_daemon.staging.s3_identity import S3Settings, Signer
+
+_NO_ANSWER = 300
+_CONNECT = 10.0
+_SILENCE = 60.0
+_STALE = frozenset(
+    {
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidToken",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    }
+)
+"""The words of stores for keys that are no longer good: perhaps they were just replaced."""
+
+
+class Call(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked."""
+
+    method: str = "GET"
+    url: str
+    """Whole, percent-encoded."""
+    where: str
+    """The part of it that people are told."""
+    body: bytes = b""
+    headers: Mapping[str, str] = msgspec.field(default_factory=dict)
+    silence: float | None = None
+    """For an answer without end: seconds without a byte until it is broken off. Such an answer is not to be
+    compressed, since that holds small pieces back."""
+
+
+def _tls(settings: S3Settings) -> ssl.SSLContext | bool:
+    return ssl.create_default_context(cafile=settings.ca_file) if settings.ca_file else True
+
+
+class SignedCalls:
+    """Makes them.
+
+    Args:
+        settings: Whom to ask, and as whom.
+        connections: How many at once, at most; 0: as many as are asked for.
+        service: What AWS calls the service, for the signature.
+        refused: Makes our error of where it was, the status and the body of a refusal.
+    """
+
+    def __init__(
+        self,
+        settings: S3Settings,
+        *,
+        connections: int,
+        service: str = "s3",
+        refused: Callable[[str, int, bytes], StoreError] = refusal,
+    ) -> None:
+        self._settings = settings
+        self._connections = connections
+        self._service = service
+        self._refused = refused
+        self._signer = Signer(settings)
+        self._session: aiohttp.ClientSession | None = None
+
+    @contextlib.asynccontextmanager
+    async def open(self, call: Call) -> AsyncIterator[aiohttp.ClientResponse]:
+        """Make the call; the body is the caller's to read, as slowly as it comes. Where the store does not
+        know our keys (any more), newer ones are looked for, and the call is made once more with them.
+
+        Raises:
+            StoreUnavailable: The store does not answer, also while the body is read.
+            StoreError: It refuses.
+        """
+        session = await self._open_session()
+        try:
+            for is_last in (False, True):
+                async with self._send(session, call) as answer:
+                    if answer.status < _NO_ANSWER:
+                        yield answer
+                        return
+                    error = self._refused(call.where, answer.status, await answer.read())
+                if is_last or not await self._may_renew(error):
+                    raise error
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise StoreUnavailable(f"{call.where}: {type(error).__name__}: {error}") from error
+
+    async def _may_renew(self, error: StoreError) -> bool:
+        is_stale = isinstance(error, Refused) and error.code in _STALE
+        return is_stale and await self._signer.identity.renew()
+
+    @contextlib.asynccontextmanager
+    async def _send(
+        self, session: aiohttp.ClientSession, call: Call
+    ) -> AsyncIterator[aiohttp.ClientResponse]:
+        headers = await self._signer.headers(
+            call.method, call.url, body=call.body, headers=call.headers, service=self._service
+        )
+        if call.silence is not None:
+            headers["Accept-Encoding"] = "identity"
+        limits = aiohttp.ClientTimeout(
+            total=None, connect=_CONNECT, sock_connect=_CONNECT, sock_read=call.silence or _SILENCE
+        )
+        async with session.request(
+            call.method,
+            yarl.URL(call.url, encoded=True),
+            headers=headers,
+            data=call.body or None,
+            timeout=limits,
+            allow_redirects=False,
+        ) as answer:
+            yield answer
+
+    async def _open_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            try:
+                tls = await asyncio.to_thread(_tls, self._settings)
+            except (OSError, ssl.SSLError) as error:
+                raise StoreError(f"ca_file {self._settings.ca_file}: {error}") from error
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(ssl=tls, limit=self._connections), trust_env=True
+            )
+        return self._session
+
+    async def aclose(self) -> None:
+        """Release connections."""
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,183 @@
+"""Where an S3 store is, who we are there, and our signature (Version 4) under what we ask.
+
+Signing is done by botocore's own signer classes, without its service client: that client costs some 25 MB and
+most of a millisecond per presigned URL, the signer a tenth of that. Keys are read anew while we run, so that
+rotated ones are picked up: files every second, the AWS chain by its own rules, and both at once when the
+store no longer knows what we have.
+"""
+
+import asyncio
+import datetime as dt
+import functools
+import importlib
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import msgspec
+from pydantic import model_validator
+
+from dcnios_daemon.core.errors import StoreError, StoreUnavailable
+from dcnios_daemon.core.settings import Secret, Settings
+
+REREAD = 1.0
+"""Seconds for which keys from files are used without a look at the files."""
+
+
+class S3Settings(Settings):
+    """Where an S3 store is, and who we are there."""
+
+    endpoint: str | None = None
+    """``http://host:port`` of the store; none: AWS."""
+    region: str = "us-east-1"
+    access_key: Secret | None = None
+    """None: the AWS chain (environment, ``~/.aws``, web identity, instance role)."""
+    secret_key: Secret | None = None
+    ca_file: Path | None = None
+    """The certificate authorities to trust for ``https``; none: the system's."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("give access_key and secret_key, or neither for the AWS chain")
+        if self.endpoint is not None:
+            parts = urlsplit(self.endpoint)
+            if parts.scheme not in {"http", "https"} or not parts.netloc or parts.path.strip("/"):
+                raise ValueError("endpoint: write http://host:port or https://host")
+        return self
+
+    @property
+    def base(self) -> str:
+        """The URL in front of ``/bucket/key``."""
+        return (self.endpoint or f"https://s3.{self.region}.amazonaws.com").rstrip("/")
+
+
+class Keys(msgspec.Struct, frozen=True):
+    """Who signs."""
+
+    access_key: str
+    secret_key: str
+    token: str | None = None
+    """Of temporary keys."""
+
+    def __repr__(self) -> str:
+        """Say nothing."""
+        return "<Keys>"
+
+
+class Identity:
+    """Who we are."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._settings = settings
+        self._kept: Keys | None = None
+        self._read_at = 0.0
+        self._chain: Any = None
+
+    async def keys(self) -> Keys:
+        """What to sign with now.
+
+        Raises:
+            StoreUnavailable: It cannot be read now.
+            StoreError: There is none.
+        """
+        if self._settings.access_key is None or self._settings.secret_key is None:
+            self._kept = await self._chain_keys()
+        elif self._kept is None or time.monotonic() - self._read_at >= REREAD:
+            self._kept = await self._read(self._settings.access_key, self._settings.secret_key)
+            self._read_at = time.monotonic()
+        return self._kept
+
+    async def renew(self) -> bool:
+        """The store does not know our keys: look for others now. Says whether there are."""
+        before, self._kept, self._chain = self._kept, None, None
+        return await self.keys() != before
+
+    def lasts_until(self) -> float | None:
+        """When our temporary keys, as used last, expire, in seconds since the epoch; None: never, or the
+        AWS chain does not say."""
+        expires: dt.datetime | None = getattr(self._chain, "_expiry_time", None)
+        return expires.timestamp() if expires else None
+
+    @staticmethod
+    async def _read(access: Secret, secret: Secret) -> Keys:
+        try:
+            return await asyncio.to_thread(lambda: Keys(access.reveal(), secret.reveal()))
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreUnavailable(f"S3 credentials cannot be read: {error}") from error
+
+    async def _chain_keys(self) -> Keys:
+        exceptions = await asyncio.to_thread(importlib.import_module, "botocore.exceptions")
+        try:
+            if self._chain is None:
+                self._chain = await self._find_chain()
+            if self._chain is None:
+                raise StoreError(
+                    "no S3 credentials: give access_key and secret_key, or what the AWS chain reads"
+                )
+            frozen = await self._chain.get_frozen_credentials()
+        except (exceptions.BotoCoreError, exceptions.ClientError, OSError) as error:
+            raise StoreUnavailable(f"the AWS chain gives no credentials: {error}") from error
+        return Keys(frozen.access_key, frozen.secret_key, frozen.token)
+
+    @staticmethod
+    async def _find_chain() -> Any:  # noqa: ANN401 - aiobotocore has no types
+        aiobotocore = await asyncio.to_thread(importlib.import_module, "aiobotocore.session")
+        session = aiobotocore.get_session()
+        await asyncio.to_thread(session.get_scoped_config)
+        return await session.get_credentials()
+
+
+@functools.cache
+def _botocore() -> tuple[Any, Any]:
+    """The signer classes, imported when first needed: a daemon without S3 does not pay for them."""
+    return importlib.import_module("botocore.auth"), importlib.import_module("botocore.awsrequest")
+
+
+class Signer:
+    """Signs for one store, its heavy import done off the event loop."""
+
+    def __init__(self, settings: S3Settings) -> None:
+        self._region = settings.region
+        self.identity = Identity(settings)
+
+    async def presign(self, url: str, *, seconds: int) -> str:
+        """The URL, good for a GET by anyone for so long."""
+        auth, awsrequest = await self._libraries()
+        request = awsrequest.AWSRequest(method="GET", url=url)
+        keys = await self.identity.keys()
+        auth.S3SigV4QueryAuth(keys, "s3", self._region, expires=seconds).add_auth(request)
+        return str(request.url)
+
+    async def post_policy(self, url: str, *, bucket: str, prefix: str, seconds: int) -> dict[str, str]:
+        """The form fields with which anyone may, for so long, post objects whose keys begin so."""
+        auth, awsrequest = await self._libraries()
+        request = awsrequest.AWSRequest(method="POST", url=url)
+        keys = await self.identity.keys()
+        expiration = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
+        fields: dict[str, str] = {}
+        request.context["s3-presign-post-fields"] = fields
+        request.context["s3-presign-post-policy"] = {
+            "expiration": expiration.strftime("%Y-%m-%dT%H:%M:%S.000Z"),
+            "conditions": [{"bucket": bucket}, ["starts-with", "$key", prefix]],
+        }
+        auth.S3SigV4PostAuth(keys, "s3", self._region).add_auth(request)
+        return fields
+
+    async def headers(
+        self, method: str, url: str, *, body: bytes, headers: Mapping[str, str], service: str
+    ) -> dict[str, str]:
+        """These headers and those that make the request ours."""
+        auth, awsrequest = await self._libraries()
+        request = awsrequest.AWSRequest(method=method, url=url, data=body, headers=dict(headers))
+        scheme = auth.S3SigV4Auth if service == "s3" else auth.SigV4Auth
+        scheme(await self.identity.keys(), service, self._region).add_auth(request)
+        return dict(request.headers.items())
+
+    @staticmethod
+    async def _libraries() -> tuple[Any, Any]:
+        if _botocore.cache_info().currsize == 0:
+            await asyncio.to_thread(_botocore)
+        return _botocore()
