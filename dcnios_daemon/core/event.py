@@ -56,7 +56,9 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 def context_attributes(event: Event) -> dict[str, str]:
     """What a CloudEvent 1.0 says of itself beside its data."""
-    return {
+    partition = event.attributes.get("partitionkey")
+    extensions = {"partitionkey": partition} if partition else {}
+    return extensions | {
         "specversion": "1.0",
         "id": event.key,
         "source": f"/dcnios/{event.source}",

@@ -505,7 +505,8 @@ async def test_settled_deliveries_are_kept_for_people_up_to_a_bound(make: Maker)
 
 def tell(delivery: Delivery, at: float) -> Admission | None:
     """A result for everything but results."""
-    text = f"{delivery.subject} {delivery.state} {delivery.attempt} {delivery.outcome and delivery.outcome.order}"
+    order = delivery.outcome.order if delivery.outcome else ""
+    text = f"{delivery.subject} {delivery.state} {delivery.attempt} {order}"
     event = make_event(0, subject=text, data=str(at).encode())
     event = msgspec.structs.replace(event, key=event_key("told", text), source="told")
     return None if delivery.route == "told" else Admission(event, ("told",))
