@@ -8,14 +8,14 @@ import asyncio
 import contextlib
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping
 from typing import Any, Never
 
 import msgspec
 
 from dcnios_daemon import __version__, lifecycle
 from dcnios_daemon.buffer.journal import SqliteJournal
-from dcnios_daemon.config.model import DaemonSettings
+from dcnios_daemon.config.model import DaemonSettings, Results
 from dcnios_daemon.config.model import Route as RouteSettings
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import ConfigError, DcniosError
@@ -83,16 +83,14 @@ async def journal(settings: DaemonSettings, *, shared: bool) -> AsyncIterator[Jo
 
 def build_stores(settings: DaemonSettings) -> dict[str, Store]:
     """Source name to the store behind it, for the sources that have one."""
-    found = {}
-    for name, source in settings.sources.items():
-        make = sources.KINDS[source.kind].store
-        if make is not None:
-            found[name] = make(source)
-    return found
+    makers = {name: sources.KINDS[source.kind].store for name, source in settings.sources.items()}
+    return {name: make(settings.sources[name]) for name, make in makers.items() if make is not None}
 
 
-def build_sinks(settings: DaemonSettings, stores: Mapping[str, Store]) -> dict[str, Sink]:
-    """One sink for each kind of ``run`` that a route has."""
+def build_sinks(
+    kinds: Iterable[str], settings: DaemonSettings, stores: Mapping[str, Store]
+) -> dict[str, Sink]:
+    """One sink for each of these kinds of ``run``."""
     context = SinkContext(
         instance=settings.daemon.instance,
         state=settings.buffer.path.parent,
@@ -101,16 +99,17 @@ def build_sinks(settings: DaemonSettings, stores: Mapping[str, Store]) -> dict[s
         kubernetes=settings.kubernetes,
         shutdown_grace=settings.daemon.shutdown_grace / 4,
     )
-    kinds = {route.run.kind for route in settings.routes.values()}
-    return {kind: sinks.KINDS[kind].build(context) for kind in sorted(kinds)}
+    return {kind: sinks.KINDS[kind].build(context) for kind in sorted(set(kinds))}
 
 
-def build_route(name: str, route: RouteSettings, sink: Sink) -> Route:
+def build_route(name: str, route: RouteSettings | Results, sink: Sink) -> Route:
     """A route as the dispatcher takes it, its ``run`` compiled."""
+    neighbour = sinks.KINDS[route.run.kind].neighbour
     return Route(
         name=name,
         plan=sink.plan(name, route.run),
         sink=route.run.kind,
+        neighbour=neighbour(route.run) if neighbour else "",
         limits=Limits(rate=route.rate, burst=route.burst, in_flight=route.in_flight),
         weight=route.weight,
         retry=route.retry.policy(),
@@ -120,9 +119,10 @@ def build_route(name: str, route: RouteSettings, sink: Sink) -> Route:
     )
 
 
-def build_router(settings: DaemonSettings) -> Router:
-    """Which routes an event takes."""
-    return Router({name: route.rule() for name, route in settings.routes.items()})
+def tell_results(journal: Journal, settings: DaemonSettings) -> None:
+    """Let the journal make the results that are asked for from now on."""
+    results = settings.results
+    journal.on_finish(results.rule(settings.daemon.instance).admission if results else None)
 
 
 def build_limits(settings: DaemonSettings) -> Limits:
@@ -149,11 +149,10 @@ def build(settings: DaemonSettings, stores: Mapping[str, Store]) -> Parts:
         ConfigError: A route's ``run`` cannot work.
     """
     opened = make_journal(settings)
-    router = build_router(settings)
-    made_sinks = build_sinks(settings, stores)
-    routes = {
-        name: build_route(name, route, made_sinks[route.run.kind]) for name, route in settings.routes.items()
-    }
+    router = settings.router()
+    made_sinks = build_sinks(settings.run_kinds(), settings, stores)
+    routes = _compile(settings, made_sinks)
+    tell_results(opened, settings)
     return Parts(
         settings=settings,
         journal=opened,
@@ -204,7 +203,7 @@ def describe(parts: Parts) -> dict[str, Any]:
         },
         "routes": {
             name: {"run": route.run.kind, "from": list(route.sources)}
-            for name, route in settings.routes.items()
+            for name, route in settings.sendings.items()
         },
     }
 
@@ -302,8 +301,9 @@ async def _reload_on(hangup: asyncio.Event, reread: Callable[[], DaemonSettings]
             telemetry.ReloadRefused(error=str(error)).emit()
         else:
             parts.dispatcher.change(routes, build_limits(new))
+            tell_results(parts.journal, new)
             for runner in parts.runners.values():
-                runner.router = build_router(new)
+                runner.router = new.router()
             parts.settings = new
             telemetry.Reloaded(routes=len(routes)).emit()
         lifecycle.notify("READY=1")
@@ -318,11 +318,17 @@ def _compile_again(parts: Parts, new: DaemonSettings) -> dict[str, Route]:
     old = parts.settings
     blocks = ("daemon", "buffer", "kubernetes", "sources")
     fixed = [block for block in blocks if getattr(old, block) != getattr(new, block)]
-    kinds = {route.run.kind for route in new.routes.values()} - set(parts.sinks)
-    fixed += [f"routes with run.kind {kind}" for kind in sorted(kinds)]
+    fixed += [f"routes with run.kind {kind}" for kind in sorted(new.run_kinds() - set(parts.sinks))]
     if fixed:
         raise ConfigError(f"only routes and limits change without a restart, not {', '.join(fixed)}")
-    return {name: build_route(name, route, parts.sinks[route.run.kind]) for name, route in new.routes.items()}
+    return _compile(new, parts.sinks)
+
+
+def _compile(settings: DaemonSettings, made_sinks: Mapping[str, Sink]) -> dict[str, Route]:
+    return {
+        name: build_route(name, route, made_sinks[route.run.kind])
+        for name, route in settings.sendings.items()
+    }
 
 
 async def render(settings: DaemonSettings, route: str, event: Event) -> Any:  # noqa: ANN401 - a sink's own object
@@ -333,11 +339,11 @@ async def render(settings: DaemonSettings, route: str, event: Event) -> Any:  # 
     """
     stores = build_stores(settings)
     try:
-        wanted = settings.routes[route]
-        made_sinks = build_sinks(settings.model_copy(update={"routes": {route: wanted}}), stores)
-        built = build_route(route, wanted, made_sinks[wanted.run.kind])
+        wanted = settings.sendings[route]
+        built = build_route(route, wanted, build_sinks([wanted.run.kind], settings, stores)[wanted.run.kind])
         payload = build_payload((event,), wanted.payload)
-        return await built.plan.render(Order(route=route, attempt=1, events=(event,), payload=payload))
+        order = Order(route=route, attempt=1, events=(event,), payload=payload, form=wanted.payload)
+        return await built.plan.render(order)
     finally:
         for store in stores.values():
             await store.aclose()

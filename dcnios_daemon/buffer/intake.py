@@ -45,8 +45,8 @@ def append(
         key: Known(event, since, routed == 1)
         for key, event, since, routed in tx.run_keys("known_keys", sorted(keys))
     }
-    intake = _Intake(tx, marks, known, fading=_fading(tx, known, dedupe_for / 2))
-    results = [intake.take(arrival) for arrival in arrivals]
+    intake = _Intake(tx, known, fading=_fading(tx, known, dedupe_for / 2))
+    results = [intake.take(arrival, marks) for arrival in arrivals]
     intake.write()
     return results
 
@@ -70,14 +70,19 @@ def key_bytes(key: str) -> bytes:
     return raw
 
 
+def add(tx: Transaction, admissions: Sequence[Admission]) -> None:
+    """Take events that nobody has seen before, whatever the bounds say."""
+    intake = _Intake(tx, {}, fading=set())
+    for admission in admissions:
+        intake.take_all(admission.event.source, [admission])
+    intake.write()
+
+
 class _Intake:
     """Gathers the rows of all arrivals of a transaction, then writes them together."""
 
-    def __init__(
-        self, tx: Transaction, marks: Watermarks, known: dict[bytes, Known], *, fading: set[bytes]
-    ) -> None:
+    def __init__(self, tx: Transaction, known: dict[bytes, Known], *, fading: set[bytes]) -> None:
         self._tx = tx
-        self._marks = marks
         self._known = known
         self._fading = fading
         self._put: set[bytes] = set()
@@ -85,24 +90,26 @@ class _Intake:
         self._deliveries: list[tuple[int, int, int, int]] = []
         self._unrouted: list[tuple[int, int, float, int]] = []
 
-    def take(self, arrival: Arrival) -> Appended | JournalFull:
+    def take(self, arrival: Arrival, marks: Watermarks) -> Appended | JournalFull:
         """Put one call's events down, unless a bound was reached before it."""
         tx = self._tx
         events, size = tx.books.number("events"), tx.books.number("bytes")
-        if self._marks.full or self._marks.reached(events, size):
-            return JournalFull(
-                self._marks.shortage or f"the journal is full: {events:,} events, {size:,} bytes"
-            )
-        source = tx.number(arrival.source)
-        accepted = sum(self._take_one(source, admission) for admission in arrival.admissions)
+        if marks.full or marks.reached(events, size):
+            return JournalFull(marks.shortage or f"the journal is full: {events:,} events, {size:,} bytes")
+        accepted = self.take_all(arrival.source, arrival.admissions)
         duplicates = len(arrival.admissions) - accepted
         if arrival.cursor is not None:
             cursor = arrival.cursor.encode("utf-8", "surrogatepass")
-            tx.run("set_cursor", source=source, cursor=cursor)
+            tx.run("set_cursor", source=tx.number(arrival.source), cursor=cursor)
         if duplicates:
             tx.add("duplicates", duplicates)
-        tx.changed = tx.changed or bool(arrival.admissions)
         return Appended(accepted=accepted, duplicates=duplicates)
+
+    def take_all(self, source: str, admissions: Sequence[Admission]) -> int:
+        """Put events of a source down. Returns how many were new."""
+        number = self._tx.number(source)
+        self._tx.changed = self._tx.changed or bool(admissions)
+        return sum(self._take_one(number, admission) for admission in admissions)
 
     def _take_one(self, source: int, admission: Admission) -> bool:
         tx, event = self._tx, admission.event

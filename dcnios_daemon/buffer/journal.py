@@ -20,6 +20,7 @@ from dcnios_daemon.core.ports import (
     Decision,
     Delivery,
     InFlight,
+    MakeResult,
     Outcome,
     State,
     Stats,
@@ -70,6 +71,7 @@ class SqliteJournal:
         self._writer: Writer | None = None
         self._books: Books
         self._failure: str | None = None
+        self._make_result: MakeResult | None = None
 
     @property
     def commits(self) -> int:
@@ -113,6 +115,10 @@ class SqliteJournal:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         self._callbacks.append(callback)
 
+    def on_finish(self, make: MakeResult | None) -> None:
+        """See :class:`dcnios_daemon.core.ports.Journal`."""
+        self._make_result = make
+
     # -- the way of an event ----------------------------------------------------------------------------
 
     async def append(self, source: str, admissions: Sequence[Admission], cursor: str | None) -> Appended:
@@ -146,7 +152,7 @@ class SqliteJournal:
     async def finish(self, deliveries: Sequence[int], outcome: Outcome, decision: Decision) -> int:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         decided = settling.later(decision, self._clock.now())
-        result: int = await self._ask(settling.finish, settling.Finish(tuple(deliveries), outcome, decided))
+        result: int = await self._ask(self._finish, settling.Finish(tuple(deliveries), outcome, decided))
         return result
 
     # -- looking and mending ----------------------------------------------------------------------------
@@ -195,6 +201,9 @@ class SqliteJournal:
 
     def _append(self, tx: Transaction, arrivals: Sequence[Any]) -> Sequence[Appended | JournalFull]:
         return intake.append(tx, arrivals, marks=self._marks, dedupe_for=self._dedupe_for)
+
+    def _finish(self, tx: Transaction, calls: Sequence[Any]) -> Sequence[int]:
+        return settling.finish(tx, calls, make=self._make_result)
 
     def _opened(self) -> Writer:
         if self._writer is None:

@@ -20,6 +20,7 @@ from dcnios_daemon.core.ports import (
     Decision,
     Delivery,
     InFlight,
+    MakeResult,
     Outcome,
     Retry,
     State,
@@ -54,6 +55,7 @@ class MemoryJournal:
         self._cursors: dict[str, str] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False
+        self._make_result: MakeResult | None = None
 
     # -- life -------------------------------------------------------------------------------------------
 
@@ -71,6 +73,10 @@ class MemoryJournal:
     def on_change(self, callback: Callable[[], None]) -> None:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         self._callbacks.append(callback)
+
+    def on_finish(self, make: MakeResult | None) -> None:
+        """See :class:`dcnios_daemon.core.ports.Journal`."""
+        self._make_result = make
 
     def _begin(self) -> None:
         if not self._is_open:
@@ -180,8 +186,15 @@ class MemoryJournal:
                 self._shelf.queue(entry, decision.at - self._clock.now())
             else:
                 self._shelf.move(entry, Code.DEAD if isinstance(decision, Dead) else Code.SUCCEEDED)
+                self._tell(entry)
         self._after(changed=bool(entries))
         return len(entries)
+
+    def _tell(self, entry: Entry) -> None:
+        make = self._make_result
+        result = None if make is None else make(self._shown(entry), self._clock.now())
+        if result is not None:
+            self._shelf.accept(result)
 
     # -- looking and mending ----------------------------------------------------------------------------
 

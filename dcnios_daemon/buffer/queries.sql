@@ -198,6 +198,13 @@ SELECT d.id, d.route, d.state, d.attempt, d.retry_at, d.claimed, d.submitted, d.
 FROM deliveries AS d INDEXED BY place CROSS JOIN events AS e ON e.id = d.event
 WHERE d.route = :route AND d.state = :state AND d.id < :after ORDER BY d.id DESC LIMIT :most;
 
+-- name: picked
+SELECT d.id, d.route, d.state, d.attempt, d.retry_at, d.claimed, d.submitted, d.settled, d.name, d.note,
+    d.outcome, e.key, e.source, e.accepted, e.head
+FROM json_each(:ids) AS j
+CROSS JOIN deliveries AS d ON d.id = j.value
+CROSS JOIN events AS e ON e.id = d.event;
+
 -- Events by key: the remembered ones, and those whose key was forgotten before their row was pruned.
 -- name: events_by_key
 SELECT e.id, e.key, e.source, e.head, e.data, e.routes

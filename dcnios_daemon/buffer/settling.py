@@ -6,9 +6,10 @@ from typing import Any
 
 import msgspec
 
+from dcnios_daemon.buffer import intake, views
 from dcnios_daemon.buffer.records import IN_FLIGHT, QUEUED, SETTLED, Code, clean, pack, shortened, why
 from dcnios_daemon.buffer.transaction import Transaction, as_json
-from dcnios_daemon.core.ports import Dead, Outcome, Retry, Succeed
+from dcnios_daemon.core.ports import Dead, MakeResult, Outcome, Retry, Succeed
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -159,15 +160,21 @@ def release(tx: Transaction, calls: Sequence[Release]) -> list[None]:
     return [None] * len(calls)
 
 
-def finish(tx: Transaction, calls: Sequence[Finish]) -> list[int]:
-    """Settle, retry or bury what is in flight for the outcome's order."""
+def finish(tx: Transaction, calls: Sequence[Finish], *, make: MakeResult | None = None) -> list[int]:
+    """Settle, retry or bury what is in flight for the outcome's order; ``make`` says what tells of that."""
     changes = _Changes(tx, _all(calls))
-    results = [_finish(changes, call) for call in calls]
+    finished = [_finish(changes, call) for call in calls]
     changes.write()
-    return results
+    if make is not None:
+        decided = [call.decision for call, rows in zip(calls, finished, strict=True) for _ in rows]
+        moved = [row.id for rows in finished for row in rows]
+        ended = [one for one, how in zip(moved, decided, strict=True) if not isinstance(how, Later)]
+        results = (make(delivery, tx.now) for delivery in views.picked(tx, ended))
+        intake.add(tx, [result for result in results if result is not None])
+    return [len(rows) for rows in finished]
 
 
-def _finish(changes: _Changes, call: Finish) -> int:
+def _finish(changes: _Changes, call: Finish) -> list[Row]:
     rows = [
         row
         for row in changes.pick(call.deliveries)
@@ -184,7 +191,7 @@ def _finish(changes: _Changes, call: Finish) -> int:
         else:
             _next_attempt(row)
             changes.queue(row, call.decision.delay)
-    return len(rows)
+    return rows
 
 
 def _next_attempt(row: Row) -> None:

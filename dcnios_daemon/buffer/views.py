@@ -8,7 +8,7 @@ import msgspec
 
 from dcnios_daemon.buffer.intake import key_bytes
 from dcnios_daemon.buffer.records import CODES, STATES, Code, Head, event_of, unpack
-from dcnios_daemon.buffer.transaction import Transaction
+from dcnios_daemon.buffer.transaction import Transaction, as_json
 from dcnios_daemon.core.errors import JournalError
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.names import KEY_HEX
@@ -73,6 +73,11 @@ def _list(tx: Transaction, wanted: Wanted) -> list[Delivery]:
         ]
         rows.sort(key=lambda row: -row[0])
     return list(_deliveries(tx, rows[:limit]))
+
+
+def picked(tx: Transaction, deliveries: Sequence[int]) -> list[Delivery]:
+    """Those deliveries, as they stand in this transaction."""
+    return list(_deliveries(tx, tx.run("picked", ids=as_json(deliveries)).fetchall()))
 
 
 def _places(tx: Transaction, wanted: Wanted) -> Iterator[tuple[int, int]]:

@@ -102,10 +102,11 @@ def render(route: str, event: str, file: Path | None, *, as_json: bool) -> None:
     from dcnios_daemon import app
     from dcnios_daemon.config import report, sample, wording
 
-    if route not in settings.routes:
-        raise click.UsageError(f"{route!r} is no route: {wording.suggest(route, settings.routes)}")
-    name = settings.routes[route].sources[0]
-    given = sample.event_from_file(event, source=name, kind=settings.sources[name].kind, now=time.time())
+    if route not in settings.sendings:
+        raise click.UsageError(f"{route!r} is no route: {wording.suggest(route, settings.sendings)}")
+    name = settings.sendings[route].sources[0]
+    kind = settings.sources[name].kind if name in settings.sources else "delivery"
+    given = sample.event_from_file(event, source=name, kind=kind, now=time.time())
     made = asyncio.run(app.render(settings, route, given))
     print_json(made) if as_json else click.echo(report.as_yaml(made), nl=False)
 

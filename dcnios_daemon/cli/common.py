@@ -72,7 +72,7 @@ def compile_runs(settings: "DaemonSettings", wrong: "Wrong") -> None:
     from dcnios_daemon import app
     from dcnios_daemon.config.checks import check_runs
 
-    sinks = app.build_sinks(settings, app.build_stores(settings))
+    sinks = app.build_sinks(settings.run_kinds(), settings, app.build_stores(settings))
     check_runs(settings, wrong, lambda name, route: app.build_route(name, route, sinks[route.run.kind]))
 
 

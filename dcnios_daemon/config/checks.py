@@ -7,9 +7,10 @@ from typing import Any
 
 from dcnios_daemon.config.document import Path
 from dcnios_daemon.config.kinds import Block
-from dcnios_daemon.config.model import DaemonSettings, Route
+from dcnios_daemon.config.model import DaemonSettings, Results, Route, run_path
 from dcnios_daemon.config.wording import suggest
 from dcnios_daemon.core.errors import ConfigError
+from dcnios_daemon.core.results import RESULTS
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.sinks.spec import ContainerRun
 from dcnios_daemon.sources import registry
@@ -30,7 +31,8 @@ def check(
     """
     for name, route in routes.items():
         _check_origins(name, route, sources, wrong)
-    for name in settings.routes:
+    _check_results(settings, sources, routes, wrong)
+    for name in settings.sendings:
         _check_stage_in(settings, name, wrong)
         _check_stage_out(settings, name, sources, wrong)
     _check_exposure(settings, wrong)
@@ -48,16 +50,29 @@ def _check_origins(name: str, route: object, sources: Mapping[str, Any], wrong: 
             wrong(("routes", name, "from", index), f"{origin!r} is no source: {suggest(origin, sources)}")
 
 
+def _check_results(
+    settings: DaemonSettings, sources: Mapping[str, Any], routes: Mapping[str, Any], wrong: Wrong
+) -> None:
+    for block, names in (("sources", sources), ("routes", routes)):
+        if RESULTS in names:
+            wrong((block, RESULTS), "is a name for what `results` makes: give it another")
+    for index, name in enumerate(settings.results.routes if settings.results else ()):
+        if name not in routes:
+            wrong((RESULTS, "routes", index), f"{name!r} is no route: {suggest(name, routes)}")
+
+
 def _has_store(source: Block) -> bool:
     return registry.KINDS[source.kind].store is not None
 
 
 def _check_stage_in(settings: DaemonSettings, name: str, wrong: Wrong) -> None:
-    route = settings.routes[name]
+    route = settings.sendings[name]
     run: object = route.run
     if not isinstance(run, ContainerRun) or not run.stage_in:
         return
-    path: Path = ("routes", name, "run", "stage_in")
+    path: Path = (*run_path(name), "stage_in")
+    if name == RESULTS:
+        wrong(path, "fetches the object of an event, and a result has none: set it to false")
     if route.batch.size > 1:
         wrong(path, "fetches the object of one event: set batch.size to 1, or stage_in to false")
     for origin in route.sources:
@@ -67,10 +82,10 @@ def _check_stage_in(settings: DaemonSettings, name: str, wrong: Wrong) -> None:
 
 
 def _check_stage_out(settings: DaemonSettings, name: str, sources: Mapping[str, Any], wrong: Wrong) -> None:
-    run: object = settings.routes[name].run
+    run: object = settings.sendings[name].run
     stores = [source for source, block in settings.sources.items() if _has_store(block)]
     for target, out in run.stage_out.items() if isinstance(run, ContainerRun) else ():
-        path: Path = ("routes", name, "run", "stage_out", target, "using")
+        path: Path = (*run_path(name), "stage_out", target, "using")
         source = settings.sources.get(out.using)
         if out.using not in sources:
             wrong(path, f"{out.using!r} is no source: {suggest(out.using, stores)}")
@@ -78,7 +93,9 @@ def _check_stage_out(settings: DaemonSettings, name: str, sources: Mapping[str, 
             wrong(path, f"source {out.using!r} is of kind {source.kind}, which is no store to write to")
 
 
-def check_runs(settings: DaemonSettings, wrong: Wrong, compile_run: Callable[[str, Route], object]) -> None:
+def check_runs(
+    settings: DaemonSettings, wrong: Wrong, compile_run: Callable[[str, Route | Results], object]
+) -> None:
     """Check that every route's ``run`` can be made into orders.
 
     Args:
@@ -86,15 +103,14 @@ def check_runs(settings: DaemonSettings, wrong: Wrong, compile_run: Callable[[st
         wrong: Told of each mistake.
         compile_run: Does it for a route; raises ConfigError with ``path: what`` where it cannot.
     """
-    for name, route in settings.routes.items():
+    for name, route in settings.sendings.items():
         try:
             compile_run(name, route)
         except ConfigError as error:
             where, _, what = str(error).partition(": ")
             known = where.startswith(f"routes.{name}.run")
-            wrong(
-                tuple(where.split(".")) if known else ("routes", name, "run"), what if known else str(error)
-            )
+            deeper = where.split(".")[3:] if known else []
+            wrong((*run_path(name), *deeper), what if known else str(error))
 
 
 def is_loopback(host: str) -> bool:

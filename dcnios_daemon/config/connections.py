@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 
-from dcnios_daemon.config.model import DaemonSettings
+from dcnios_daemon.config.model import DaemonSettings, run_path
 from dcnios_daemon.core.errors import DcniosError
 from dcnios_daemon.core.payload import PayloadForm
 from dcnios_daemon.sinks import registry as sinks
@@ -56,26 +56,32 @@ def _of_sources(settings: DaemonSettings) -> Iterator[tuple[str, Awaitable[Seque
 def _targets(settings: DaemonSettings, source: str) -> Mapping[str, str]:
     """Where results are put by way of the source, by the place that says so."""
     found = {}
-    for name, route in settings.routes.items():
+    for name, route in settings.sendings.items():
         run: object = route.run
         for target, out in run.stage_out.items() if isinstance(run, ContainerRun) else ():
             if out.using == source and out.secret is None:
-                found[f"routes.{name}.run.stage_out.{target}.to"] = out.to
+                found[".".join((*run_path(name), "stage_out", target, "to"))] = out.to
     return found
 
 
 def _of_sinks(settings: DaemonSettings) -> Iterator[tuple[str, Awaitable[Sequence[str]] | None]]:
-    for kind in dict.fromkeys(route.run.kind for route in settings.routes.values()):
+    for kind in dict.fromkeys(route.run.kind for route in settings.sendings.values()):
         check = sinks.KINDS[kind].check
-        any_payload = any(
-            _may_be_odd(settings, name) for name, route in settings.routes.items() if route.run.kind == kind
+        routes = [name for name, route in settings.sendings.items() if route.run.kind == kind]
+        yield (
+            f"sink {kind}",
+            check
+            and check(
+                kubernetes=settings.kubernetes,
+                any_payload=any(_may_be_odd(settings, name) for name in routes),
+                runs={".".join(run_path(name)): settings.sendings[name].run for name in routes},
+            ),
         )
-        yield f"sink {kind}", check and check(kubernetes=settings.kubernetes, any_payload=any_payload)
 
 
 def _may_be_odd(settings: DaemonSettings, name: str) -> bool:
     """Whether the route's payloads may be more than a text of some kilobytes."""
-    route = settings.routes[name]
-    kinds = [settings.sources[source].kind for source in route.sources]
+    route = settings.sendings[name]
+    kinds = [settings.sources[source].kind for source in route.sources if source in settings.sources]
     odd = any(sources.KINDS[kind].any_payload for kind in kinds)
     return route.batch.size > 1 or (odd and route.payload is not PayloadForm.REFERENCE)

@@ -17,8 +17,9 @@ from dcnios_daemon.config.kinds import RUN, SOURCE, Block
 from dcnios_daemon.core.event import Action
 from dcnios_daemon.core.payload import PayloadForm
 from dcnios_daemon.core.policy import RetryPolicy
-from dcnios_daemon.core.ports import Failure
-from dcnios_daemon.core.routing import Rule
+from dcnios_daemon.core.ports import Failure, State
+from dcnios_daemon.core.results import RESULTS, ResultRule
+from dcnios_daemon.core.routing import Router, Rule
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.core.units import Duration, Rate, Size
 from dcnios_daemon.sinks.cluster import KubernetesSettings
@@ -121,7 +122,7 @@ class Match(Settings):
     """Which events a route takes; a field left out asks nothing. Globs: ``*`` stops at ``/``, ``**`` not."""
 
     subject: str | None = None
-    action: tuple[Action, ...] = ()
+    action: tuple[Literal["created", "moved", "removed", "staged", "message"], ...] = ()
     attributes: Mapping[str, str] = Field(default_factory=dict)
     """Attribute to glob."""
     where: Mapping[str, str] = Field(default_factory=dict)
@@ -159,11 +160,16 @@ class BatchSettings(Settings):
     """How long an incomplete batch waits for more."""
 
 
-class Route(Settings):
-    """Which events are run, how fast, and what is run."""
+class Selection(Settings):
+    """Which events a route is for."""
 
     sources: Annotated[tuple[Name, ...], Field(alias="from", min_length=1)]
     match: Match = Match()
+
+
+class Sending(Settings):
+    """How fast orders go out, and what they are."""
+
     rate: Rate | None = None
     """Orders per second. null: only the limit over all routes."""
     burst: Annotated[float, Field(ge=1, default_factory=lambda given: _second_of(given.get("rate")))]
@@ -177,14 +183,39 @@ class Route(Settings):
     payload: PayloadForm = PayloadForm.ORIGINAL
     run: Annotated[Block, RUN]
 
+
+class Route(Sending, Selection):
+    """Which events are run, how fast, and what is run."""
+
     def rule(self) -> Rule:
         """What it asks of an event."""
         return Rule(
             sources=frozenset(self.sources),
             subject=self.match.subject,
-            actions=frozenset(self.match.action),
+            actions=frozenset(Action(action) for action in self.match.action),
             attributes=self.match.attributes,
             where=self.match.where,
+        )
+
+
+class Results(Sending):
+    """What became of deliveries, as CloudEvents: made when they end, and sent by the route of this name."""
+
+    routes: tuple[Name, ...] = ()
+    """Of these routes only. Default: of all."""
+    of: Annotated[tuple[Literal["succeeded", "dead"], ...], Field(min_length=1)] = ("succeeded", "dead")
+    """Which ends are told."""
+    payload: PayloadForm = PayloadForm.CLOUDEVENT
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Where their events come from: the journal itself."""
+        return (RESULTS,)
+
+    def rule(self, instance: str) -> ResultRule:
+        """The same as the journal takes it."""
+        return ResultRule(
+            instance=instance, routes=frozenset(self.routes), of=frozenset(State(state) for state in self.of)
         )
 
 
@@ -197,6 +228,25 @@ class DaemonSettings(Settings):
     kubernetes: KubernetesSettings = Field(default_factory=KubernetesSettings)
     sources: Mapping[Name, Annotated[Block, SOURCE]] = Field(default_factory=dict)
     routes: Mapping[Name, Route] = Field(default_factory=dict)
+    results: Results | None = None
+
+    @property
+    def sendings(self) -> Mapping[str, Route | Results]:
+        """All that orders go out by: the routes, and the results' own."""
+        return {**self.routes, **({RESULTS: self.results} if self.results else {})}
+
+    def run_kinds(self) -> set[str]:
+        """The kinds of ``run`` that there are."""
+        return {sending.run.kind for sending in self.sendings.values()}
+
+    def router(self) -> Router:
+        """Which routes an event takes."""
+        return Router({name: route.rule() for name, route in self.routes.items()})
+
+
+def run_path(route: str) -> tuple[str, ...]:
+    """Where the ``run`` of one of :attr:`DaemonSettings.sendings` stands in the configuration."""
+    return (RESULTS, "run") if route == RESULTS else ("routes", route, "run")
 
 
 def _second_of(rate: Any) -> float:  # noqa: ANN401 - absent when it was a mistake
@@ -207,7 +257,8 @@ def renew() -> None:
     """Take in kinds that were registered after this module was imported."""
     known = _known_kinds()
     if known != _built[0]:
-        Route.model_rebuild(force=True)
+        for model in (Sending, Route, Results):
+            model.model_rebuild(force=True)
         DaemonSettings.model_rebuild(force=True)
         _built[0] = known
 

@@ -19,6 +19,10 @@ class Action(enum.StrEnum):
     REMOVED = "removed"
     STAGED = "staged"
     MESSAGE = "message"
+    SUCCEEDED = "succeeded"
+    """A delivery did; so its result says."""
+    DEAD = "dead"
+    """A delivery is; so its result says."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,13 +54,11 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
         return f"<Event {self.key[:8]} {self.source} {self.action} {self.subject!r} {len(self.data)} B>"
 
 
-def cloudevent(event: Event, *, with_data: bool = True) -> dict[str, Any]:
-    """The event as a CloudEvent 1.0 in structured JSON form (a dictionary ready to be encoded).
-
-    JSON data goes into ``data`` as it is, all else base64 into ``data_base64``, as the specification says.
-    Without its data, ``data`` holds the size and attributes, by which it can be found at its source.
-    """
-    envelope: dict[str, Any] = {
+def context_attributes(event: Event) -> dict[str, str]:
+    """What a CloudEvent 1.0 says of itself beside its data."""
+    partition = event.attributes.get("partitionkey")
+    extensions = {"partitionkey": partition} if partition else {}
+    return extensions | {
         "specversion": "1.0",
         "id": event.key,
         "source": f"/dcnios/{event.source}",
@@ -64,6 +66,15 @@ def cloudevent(event: Event, *, with_data: bool = True) -> dict[str, Any]:
         "subject": event.subject,
         "time": iso(event.time),
     }
+
+
+def cloudevent(event: Event, *, with_data: bool = True) -> dict[str, Any]:
+    """The event as a CloudEvent 1.0 in structured JSON form (a dictionary ready to be encoded).
+
+    JSON data goes into ``data`` as it is, all else base64 into ``data_base64``, as the specification says.
+    Without its data, ``data`` holds the size and attributes, by which it can be found at its source.
+    """
+    envelope: dict[str, Any] = {**context_attributes(event)}
     if not with_data:
         return envelope | {"data": {"size": event.size, **event.attributes}}
     if event.content_type.split(";")[0].strip().endswith("json"):

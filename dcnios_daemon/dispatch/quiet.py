@@ -25,7 +25,7 @@ class Quiet:
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._sinks: dict[str, Cooldown] = {}
+        self._sinks: dict[tuple[str, str], Cooldown] = {}
         self._routes: dict[str, Cooldown] = {}
         self._parked: list[OpenOrder] = []
 
@@ -96,8 +96,9 @@ class Quiet:
 
     def _of(self, route: Route) -> tuple[Cooldown, Cooldown]:
         """The sink's, then the route's own."""
-        if route.sink not in self._sinks:
-            self._sinks[route.sink] = Cooldown(self._clock)
+        neighbour = (route.sink, route.neighbour)
+        if neighbour not in self._sinks:
+            self._sinks[neighbour] = Cooldown(self._clock)
         if route.name not in self._routes:
             self._routes[route.name] = Cooldown(self._clock)
-        return self._sinks[route.sink], self._routes[route.name]
+        return self._sinks[neighbour], self._routes[route.name]

@@ -26,6 +26,9 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
     sink: str
     """The kind of its ``run``."""
+    neighbour: str = ""
+    """Whom its sink talks to for it, where one kind talks to several: what fails there is no other's
+    trouble. Empty: all routes of the kind talk to the same."""
     limits: Limits = Limits()
     weight: float = 1
     retry: RetryPolicy = RetryPolicy()

@@ -62,4 +62,6 @@ async def submit(order: OpenOrder, route: Route) -> tuple[Verdict, str, float | 
 async def _send(order: OpenOrder, route: Route) -> None:
     events = tuple(claim.event for claim in order.claims)
     payload = build_payload(events, route.payload)
-    await route.plan.submit(Order(route=order.route, attempt=order.attempt, events=events, payload=payload))
+    await route.plan.submit(
+        Order(route=order.route, attempt=order.attempt, events=events, payload=payload, form=route.payload)
+    )

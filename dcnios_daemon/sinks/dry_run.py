@@ -1,14 +1,14 @@
 """A rehearsal: everything but the run itself. What would have been run is logged, and succeeds at once."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from dcnios_daemon.core.ports import Desk, Order, Outcome, State
+from dcnios_daemon.core.ports import Desk, Order, Outcome
+from dcnios_daemon.sinks.at_once import Ended
 from dcnios_daemon.sinks.spec import PodRun
 from dcnios_daemon.telemetry.events import OrderRehearsed
 
-_AHEAD = 1000
+_REASON = "DryRun"
 
 
 class DryRun(PodRun):
@@ -18,7 +18,7 @@ class DryRun(PodRun):
 class DryRunPlan:
     """Says what it would run."""
 
-    def __init__(self, run: DryRun, ended: "asyncio.Queue[Outcome]") -> None:
+    def __init__(self, run: DryRun, ended: Ended) -> None:
         self._run = run.model_dump(mode="json", exclude_defaults=True)
         self._ended = ended
 
@@ -42,14 +42,14 @@ class DryRunPlan:
             subject=order.events[0].subject,
             payload_bytes=len(order.payload),
         ).emit()
-        await self._ended.put(_done(order.name))
+        await self._ended.add(Outcome(order=order.name, exit_code=0, reason=_REASON))
 
 
 class DryRunSink:
     """Remembers nothing: what an earlier life left in flight was nothing, and has succeeded too."""
 
     def __init__(self, _context: object = None) -> None:
-        self._ended: asyncio.Queue[Outcome] = asyncio.Queue(_AHEAD)
+        self._ended = Ended(_REASON)
 
     def plan(self, route: str, run: DryRun) -> DryRunPlan:  # noqa: ARG002 - all routes are alike
         """See :meth:`dcnios_daemon.core.ports.Sink.plan`."""
@@ -57,20 +57,7 @@ class DryRunSink:
 
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
         """Report successes until cancelled."""
-        left = await desk.in_flight()
-        await desk.retract(
-            sorted({item.order for item in left if item.state is State.SUBMITTING}),
-            "the daemon ended before its turn",
-        )
-        for order in sorted({item.order for item in left if item.state is State.RUNNING}):
-            await desk.report(_done(order))
-        ready()
-        while True:
-            await desk.report(await self._ended.get())
+        await self._ended.serve(desk, ready)
 
     async def aclose(self) -> None:
         """Nothing is held."""
-
-
-def _done(order: str) -> Outcome:
-    return Outcome(order=order, exit_code=0, reason="DryRun")

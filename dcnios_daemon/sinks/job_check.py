@@ -1,6 +1,6 @@
 """Looks whether Jobs could be made and followed: who we are in the cluster, and what we may do there."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -28,7 +28,12 @@ class _Review(msgspec.Struct):
     status: _Verdict = msgspec.field(default_factory=_Verdict)
 
 
-async def check(*, kubernetes: KubernetesSettings, any_payload: bool) -> Sequence[str]:
+async def check(
+    *,
+    kubernetes: KubernetesSettings,
+    any_payload: bool,
+    runs: Mapping[str, object],  # noqa: ARG001 - all kinds are asked alike
+) -> Sequence[str]:
     """What is missing. See :class:`~dcnios_daemon.sinks.registry.SinkKind`."""
     session = ClusterSession(kubernetes, SystemClock())
     try:

@@ -1,6 +1,7 @@
 """Which kinds of ``run`` there are. A new one is a module beside this and one line here."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -8,6 +9,9 @@ from dcnios_daemon.core.ports import Sink
 from dcnios_daemon.core.settings import Settings
 from dcnios_daemon.sinks import job_check
 from dcnios_daemon.sinks.dry_run import DryRun, DryRunSink
+from dcnios_daemon.sinks.http import HttpRun, HttpSink
+from dcnios_daemon.sinks.http import check as http_check
+from dcnios_daemon.sinks.http import neighbour as http_neighbour
 from dcnios_daemon.sinks.job import JobRun, JobSink
 from dcnios_daemon.sinks.process import ProcessRun, ProcessSink
 from dcnios_daemon.sinks.spec import SinkContext
@@ -21,13 +25,19 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
     build: Callable[[SinkContext], Sink]
     """Makes the one sink that serves all routes of the kind."""
     check: Callable[..., Awaitable[Sequence[str]]] | None = None
-    """``check(kubernetes=…, any_payload=…)`` goes to the neighbour and says what is missing there and what
-    would help, a sentence each; it changes nothing and raises any of our errors where it gets no further.
-    ``any_payload``: whether orders may hold what is no text, or more than an annotation takes."""
+    """``check(kubernetes=…, any_payload=…, runs=…)`` goes to the neighbour and says what is missing there and
+    what would help, a sentence each; it changes nothing and raises any of our errors where it gets no
+    further.
+    ``any_payload``: whether orders may hold what is no text, or more than an annotation takes. ``runs``: the
+    blocks of this kind by their place in the configuration."""
+    neighbour: Callable[[Any], str] | None = None
+    """From a ``run`` block: whom it talks to, where not all of the kind talk to the same. When one of them is
+    away, only its own routes wait."""
 
 
 KINDS: dict[str, SinkKind] = {
     "job": SinkKind(settings=JobRun, build=JobSink, check=job_check.check),
+    "http": SinkKind(settings=HttpRun, build=HttpSink, check=http_check, neighbour=http_neighbour),
     "process": SinkKind(settings=ProcessRun, build=ProcessSink),
     "dry-run": SinkKind(settings=DryRun, build=DryRunSink),
 }

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import pytest_asyncio
 
 from dcnios_daemon.core.errors import JournalError, JournalFull
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import batch_key, event_key, order_name
-from dcnios_daemon.core.ports import Admission, Appended, Dead, Outcome, Retry, State, Succeed
+from dcnios_daemon.core.ports import Admission, Appended, Dead, Delivery, Outcome, Retry, State, Succeed
 from tests.clocks import ManualClock
 from tests.contract.journal_rig import KINDS, AnyJournal, admit, bad, good, make_event, make_journal, numbers
 
@@ -497,6 +498,71 @@ async def test_settled_deliveries_are_kept_for_people_up_to_a_bound(make: Maker)
     assert [one.subject for one in shown] == ["inbox/4", "inbox/3", "inbox/2", "inbox/1"]
     assert (await journal.stats()).deliveries == {"train": {"submitting": 1, "succeeded": 5}}
     assert (await journal.append("uploads", admit(6), None)).duplicates == 1
+
+
+# --- results ------------------------------------------------------------------------------------------
+
+
+def tell(delivery: Delivery, at: float) -> Admission | None:
+    """A result for everything but results."""
+    order = delivery.outcome.order if delivery.outcome else ""
+    text = f"{delivery.subject} {delivery.state} {delivery.attempt} {order}"
+    event = make_event(0, subject=text, data=str(at).encode())
+    event = msgspec.structs.replace(event, key=event_key("told", text), source="told")
+    return None if delivery.route == "told" else Admission(event, ("told",))
+
+
+async def told(journal: AnyJournal) -> list[str]:
+    return [one.subject for one in reversed(await journal.deliveries(route="told"))]
+
+
+async def test_each_end_of_a_delivery_is_told_once_and_at_once(
+    journal: AnyJournal, clock: ManualClock
+) -> None:
+    journal.on_finish(tell)
+    await journal.append("uploads", admit(1, 2), None)
+    one, two = await journal.claim("train", 2)
+    await journal.finish([one.delivery], bad(one), Retry(at=clock.now()))
+    assert await told(journal) == []
+    await journal.finish([one.delivery, two.delivery], good(two), Succeed())
+    await journal.finish([one.delivery, two.delivery], good(two), Succeed())
+    assert await told(journal) == [f"inbox/2 succeeded 1 {two.order}"]
+    (again,) = await journal.claim("train", 2)
+    await journal.finish([again.delivery], bad(again), Dead())
+    await journal.replay([again.delivery])
+    (last,) = await journal.claim("train", 1)
+    await journal.finish([last.delivery], bad(last), Dead())
+    await journal.drop([last.delivery], "enough")
+    assert (await told(journal))[1:] == [f"inbox/1 dead 2 {again.order}", f"inbox/1 dead 3 {last.order}"]
+    results = await journal.claim("told", 9)
+    assert [claim.event.data for claim in results] == [str(clock.now()).encode()] * 3
+    assert {claim.event.source for claim in results} == {"told"}
+    await journal.finish([results[0].delivery], good(results[0]), Succeed())
+    assert len(await told(journal)) == 3
+    journal.on_finish(None)
+
+
+async def test_a_full_journal_takes_results_all_the_same_and_counts_them(make: Maker) -> None:
+    journal = await make(max_events=2)
+    journal.on_finish(tell)
+    await journal.append("uploads", admit(1, 2), None)
+    claims = await journal.claim("train", 2)
+    for claim in claims:
+        await journal.finish([claim.delivery], good(claim), Succeed())
+    assert ((await journal.stats()).events, len(await told(journal))) == (2, 2)
+    assert journal.gate.reason is not None
+    for result in await journal.claim("told", 2):
+        await journal.finish([result.delivery], good(result), Succeed())
+    assert ((await journal.stats()).events, (await journal.stats()).bytes) == (0, 0)
+    assert journal.gate.reason is None
+
+
+async def test_a_result_that_nobody_wants_is_not_made(journal: AnyJournal) -> None:
+    journal.on_finish(lambda _delivery, _at: None)
+    await journal.append("uploads", admit(1), None)
+    (claim,) = await journal.claim("train", 1)
+    assert await journal.finish([claim.delivery], good(claim), Succeed()) == 1
+    assert (await journal.stats()).deliveries == {"train": {"succeeded": 1}}
 
 
 # --- looking ------------------------------------------------------------------------------------------

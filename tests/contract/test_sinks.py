@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytest_asyncio
+from aiohttp import test_utils, web
 
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.ports import Order, Plan, Sink, State
@@ -35,6 +37,12 @@ class Rig:
     def plan(self, sink: Sink) -> Plan:
         return sink.plan(ROUTE, KINDS[self.kind].settings(**self.run))
 
+    async def open(self) -> None:
+        """Start the neighbour."""
+
+    async def close(self) -> None:
+        """End it."""
+
     async def end(self, order: Order) -> None:
         """Let the neighbour end it well."""
 
@@ -61,12 +69,37 @@ class JobRig(Rig):
         await self.cluster.end(order.name)
 
 
-RIGS = {"dry-run": DryRunRig, "process": ProcessRig, "job": JobRig}
+class HttpRig(Rig):
+    """A receiver that takes everything; each request's id is in ``ids``."""
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        super().__init__(kind, folder)
+        self.ids: list[str] = []
+        application = web.Application()
+        application.router.add_post("/", self._take)
+        self._server = test_utils.TestServer(application)
+
+    async def open(self) -> None:
+        await self._server.start_server()
+        self.run = {"url": str(self._server.make_url("/"))}
+
+    async def close(self) -> None:
+        await self._server.close()
+
+    async def _take(self, request: web.Request) -> web.Response:
+        self.ids.append(request.headers["ce-id"])
+        return web.Response(status=202)
 
 
-@pytest.fixture(params=RIGS)
-def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Rig:
-    return RIGS[request.param](request.param, tmp_path)
+RIGS = {"dry-run": DryRunRig, "http": HttpRig, "process": ProcessRig, "job": JobRig}
+
+
+@pytest_asyncio.fixture(params=RIGS)
+async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
+    made = RIGS[request.param](request.param, tmp_path)
+    await made.open()
+    yield made
+    await made.close()
 
 
 @asynccontextmanager

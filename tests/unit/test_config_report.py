@@ -81,7 +81,8 @@ def test_what_is_hardly_meant_is_noted() -> None:
 def test_the_schema_has_every_kind_and_the_files_of_secrets() -> None:
     schema = report.schema()
     definitions = schema["$defs"]
-    assert schema["properties"].keys() == {"daemon", "buffer", "limits", "kubernetes", "sources", "routes"}
+    blocks = {"daemon", "buffer", "limits", "kubernetes", "sources", "routes", "results"}
+    assert schema["properties"].keys() == blocks
     sources = schema["properties"]["sources"]["additionalProperties"]
     assert sources["discriminator"]["mapping"] == {"shop": "#/$defs/Shop", "hook": "#/$defs/Hook"}
     assert definitions["Shop"]["properties"]["kind"]["const"] == "shop"

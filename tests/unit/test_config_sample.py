@@ -141,7 +141,7 @@ def test_times_are_numbers_or_iso(written: object, seconds: float) -> None:
         (b'{"data": "\\ud800"}', "data: holds half of a character: give data_base64"),
         ({"time": "noon"}, "time: 'noon' is no time: write seconds since 1970, or 2026-01-31T12:00:00Z"),
         ({"time": 1e300}, "time: 1e+300 is no time: write seconds since 1970, or 2026-01-31T12:00:00Z"),
-        ({"action": "blown up"}, "action: 'blown up' is none of created, moved, removed, staged, message"),
+        ({"action": "blown up"}, "action: 'blown up' is none of created, moved, removed, staged, message, succeeded, dead"),
         (
             {"key": "x", "subject": 5, "size": "big", "attributes": {"a": 1}},
             "subject: must be a text, not 5\nsize: must be a number of bytes, not 'big'\nattributes: must be texts by name\nkey: must be 40 hex digits, not 'x'",

@@ -18,7 +18,7 @@ from dcnios_daemon.core.ports.delivery import (
     Stats,
     Succeed,
 )
-from dcnios_daemon.core.ports.journal import Admission, Appended, Gate, Journal
+from dcnios_daemon.core.ports.journal import Admission, Appended, Gate, Journal, MakeResult
 from dcnios_daemon.core.ports.sink import Desk, Order, Plan, Report, Sink
 from dcnios_daemon.core.ports.source import Batch, Inbound, Receiver, Reply, Source, Working
 from dcnios_daemon.core.ports.store import Download, KeyedStore, Store, Upload
@@ -39,6 +39,7 @@ __all__ = [
     "Inbound",
     "Journal",
     "KeyedStore",
+    "MakeResult",
     "Order",
     "Outcome",
     "Plan",

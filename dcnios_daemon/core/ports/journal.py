@@ -23,6 +23,10 @@ class Appended(msgspec.Struct, frozen=True):
     duplicates: int
 
 
+MakeResult = Callable[[Delivery, float], Admission | None]
+"""From a delivery that has just ended, and when (seconds since the epoch), to the event that tells of it."""
+
+
 class Journal(Protocol):
     """Keeps events until their deliveries are settled, through every crash. Bounded.
 
@@ -42,6 +46,14 @@ class Journal(Protocol):
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call back, on the event loop, whenever deliveries may have become claimable or counts have
         changed: append, release, finish, replay, a retry come due, a change by another process."""
+        ...
+
+    def on_finish(self, make: MakeResult | None) -> None:
+        """From now on ask ``make`` about each delivery that :meth:`finish` settles or buries, and append what
+        it gives in that very transaction: a result is there exactly if its delivery has ended. No bound stops
+        it, and no key of its own may come twice. It is called on any thread, must be quick and not raise.
+        None: nothing is made, as at first.
+        """
         ...
 
     async def append(self, source: str, admissions: Sequence[Admission], cursor: str | None) -> Appended:

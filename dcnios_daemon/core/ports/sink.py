@@ -7,6 +7,7 @@ import msgspec
 
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.names import batch_key, order_name
+from dcnios_daemon.core.payload import PayloadForm
 from dcnios_daemon.core.ports.delivery import InFlight, Outcome
 
 
@@ -18,6 +19,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...]
     payload: bytes
     """What the container gets as ``DCNIOS_EVENT_FILE``, byte for byte."""
+    form: PayloadForm = PayloadForm.ORIGINAL
+    """What the payload is."""
 
     @property
     def key(self) -> str:
