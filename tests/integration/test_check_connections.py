@@ -3,13 +3,15 @@
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
 import yaml
+from aiohttp import web
 from click.testing import CliRunner
 
 from dcnios_daemon import cli
@@ -102,7 +104,91 @@ async def test_a_dcache_that_is_not_there_is_told(dcache: FakeDcache) -> None:
 
 async def test_what_is_no_dcache_is_told(dcache: FakeDcache) -> None:
     (said,) = await source(**dcache_source(dcache, url=f"{dcache.url}/elsewhere"))
-    assert said.startswith(f"there is no dCache frontend at {dcache.url}/elsewhere: ")
+    assert said == _no_frontend(f"{dcache.url}/elsewhere", "404 HTTP 404 Not Found")
+    (said,) = await source(**dcache_source(dcache, url=dcache.dav))
+    assert said.startswith(
+        f"there is no dCache frontend at {dcache.dav} (GET {dcache.dav}/api/v1/events: 404 "
+    )
+
+
+def _no_frontend(url: str, came: str) -> str:
+    return (
+        f"there is no dCache frontend at {url} (GET {url}/api/v1/events: {came}): correct sources.it.url; "
+        "its port is 3880 at most sites, and 2880 that of the WebDAV door"
+    )
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "came"),
+    [
+        (404, "<html>\n<head><TITLE>404\n Not Found</TITLE></head>", "404 a web page, '404 Not Found'"),
+        (200, "<!DOCTYPE html><p>Welcome", "200 a web page"),
+        (200, '{"kind": "something else"}', "200"),
+        (200, "[]", "200 []"),
+        (405, "no", "405 no"),
+        (302, "", "302 leads to https://login.example.org/"),
+    ],
+)
+async def test_what_answers_and_is_no_dcache_is_named(status: int, body: str, came: str) -> None:
+    async def answer(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        location = {"Location": "https://login.example.org/"} if status == 302 else {}
+        return web.Response(status=status, text=body, headers=location)
+
+    async with _serving(answer) as url:
+        (said,) = await source(**_at(url))
+        assert said == _no_frontend(url, came)
+
+
+async def test_a_login_that_something_else_refuses_is_told_as_that() -> None:
+    async def refuse(request: web.BaseRequest) -> web.Response:
+        await request.read()
+        return web.Response(status=401, headers={"WWW-Authenticate": "Basic"}, text="<html>no")
+
+    async with _serving(refuse) as url:
+        (said,) = await source(**_at(url))
+        assert said == f"GET {url}/api/v1/events: 401, the login is refused"
+
+
+async def test_another_protocol_is_told() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.write(b"SSH-2.0-OpenSSH\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    async with server:
+        where = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        (said,) = await source(**_at(f"http://{where}"))
+        assert said.startswith(f"http://{where} does not speak HTTP: ")
+        assert "\n" not in said
+        (said,) = await source(**_at(f"https://{where}"))
+        assert said.startswith(f"no TLS with https://{where}: ")
+
+
+async def test_a_host_that_does_not_exist_is_told() -> None:
+    (said,) = await source(**_at("https://no-such-host.invalid:3880"))
+    assert said.startswith(
+        "https://no-such-host.invalid:3880: ClientConnectorDNSError: Cannot connect to host "
+    )
+
+
+def _at(url: str) -> dict[str, Any]:
+    login = {"username": "u", "password": "p"}
+    return {"kind": "dcache", "url": url, "watch": {"w": {"path": "/data"}}} | login
+
+
+@asynccontextmanager
+async def _serving(handler: Callable[[web.BaseRequest], Awaitable[web.Response]]) -> AsyncIterator[str]:
+    made = web.ServerRunner(web.Server(handler))
+    await made.setup()
+    site = web.TCPSite(made, "127.0.0.1", 0)
+    await site.start()
+    host, port = made.addresses[0]
+    try:
+        yield f"http://{host}:{port}"
+    finally:
+        await made.cleanup()
 
 
 async def test_a_dcache_with_a_certificate_of_its_own(tmp_path: Path) -> None:
