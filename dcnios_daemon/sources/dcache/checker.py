@@ -9,6 +9,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 
+from dcnios_daemon.core.errors import Disconnected, Malformed
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
 from dcnios_daemon.sources.dcache.inotify import split
@@ -102,8 +103,8 @@ class Checker:
                         self._judge(check, entry)
         except Missing:
             seen = 0
-        except Forbidden:
-            return checks
+        except (Forbidden, Disconnected, Malformed):  # single looks tell whether it is only the listing
+            seen = most
         left = [check for named in wanted.values() for check in named]
         if seen > most * _WHOLE:
             self._remember_large(directory, seen)

@@ -7,7 +7,7 @@ memory a page takes its bytes, and entries are made of them one by one.
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar
 
 import msgspec
@@ -83,7 +83,7 @@ class Page:
 
 async def pages(
     frontend: Frontend, path: str, *, size: int = PAGE, caller: Caller = "walk"
-) -> AsyncIterator[Page]:
+) -> AsyncGenerator[Page, None]:
     """A directory's entries, in one call where there are fewer than ``size``; else entries may come twice.
 
     Each page must be used up before the next. Pages that were given are true even if a later call fails.
