@@ -80,7 +80,7 @@ class Scene:
         self.ledger.passed(self.number)
 
     def looks(self) -> list[Check]:
-        return self.ledger.due(1e9)
+        return self.ledger.due(1e9, 100)
 
 
 # --- settings -----------------------------------------------------------------------------------------
@@ -154,6 +154,7 @@ async def test_files_are_staged_through_the_door_or_else_below_the_frontend(
         (400, b'{"detail":"Permission denied: /data"}', Forbidden, "/data"),
         (400, b'{"detail":"Bad selector: x"}', Rejected, "Bad selector"),
         (403, b"", Forbidden, "403"),
+        (401, b"", Rejected, "login"),
         (429, b'{"status":"429","title":"Too Many Requests"}', Rejected, "channels"),
         (429, b"slow down", Disconnected, "slow down"),
         (503, b"<html>", Disconnected, "503"),
@@ -235,8 +236,8 @@ def test_closed_files_are_looked_at_after_the_grace() -> None:
     scene = Scene()
     scene.tell("IN_CREATE", name="f")
     scene.tell("IN_CLOSE_WRITE", name="f")
-    assert scene.ledger.due(100.4) == []
-    (look,) = scene.ledger.due(100.5)
+    assert scene.ledger.due(100.4, 9) == []
+    (look,) = scene.ledger.due(100.5, 9)
     assert (look.path, look.id, look.is_upload) == ("/data/raw/f", 1, True)
 
 
@@ -303,6 +304,17 @@ def test_a_lost_directory_below_does_not() -> None:
     scene.tell("IN_MOVE_SELF", "IN_ISDIR", place=RAW.below("/data/raw/d"))
 
 
+def test_the_late_end_of_a_subscription_that_was_made_again_does_not_end_the_new_one() -> None:
+    """A directory was moved: its watch deleted and made again, under the same URL since it is the same inode,
+    before the stream had told of the deletion."""
+    scene, moved = Scene(), RAW.below("/data/raw/d")
+    scene.connection.watches.add(moved, "s", armed=0.0)
+    scene.tell("IN_IGNORED", place=moved)
+    assert scene.connection.watches.url("/data/raw/d") == "s"
+    scene.tell("IN_DELETE_SELF", "IN_ISDIR", place=moved)
+    assert scene.connection.watches.url("/data/raw/d") == ""
+
+
 # --- the stream ---------------------------------------------------------------------------------------
 
 
@@ -364,7 +376,7 @@ async def test_what_cannot_be_read_is_said_and_made_good_by_a_listing(frame: Fra
 
 
 @pytest.mark.parametrize(
-    ("said", "kind"), [("SHUTDOWN", Disconnected), ("COMPETING_CLIENT", None), ("NEW_SUBSCRIPTION", None)]
+    ("said", "kind"), [("SHUTDOWN", Disconnected), ("COMPETING_CLIENT", Rejected), ("NEW_SUBSCRIPTION", None)]
 )
 async def test_what_the_channel_says_of_itself(said: str, kind: type[SourceError] | None) -> None:
     frame = Frame("SYSTEM", None, msgspec.json.encode({"type": said, "subscription": "s"}))

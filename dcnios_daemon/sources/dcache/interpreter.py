@@ -55,7 +55,9 @@ class Interpreter:
     def _itself(self, note: Note, place: Place) -> None:
         if place.is_root:
             raise Disconnected(f"watch {place.watch}: {place.path} was moved or removed")
-        if note.event.flag != "IN_MOVE_SELF":  # moved ones are told of by their parents
+        # Moved ones are told of by their parents. IN_IGNORED may be the late end of a subscription that we
+        # deleted and, the directory being the same, have made again under the same URL: it says nothing.
+        if note.event.flag == "IN_DELETE_SELF":
             self._connection.watches.drop(note.subscription)
 
     def _directory(self, flag: str, path: str, place: Place) -> None:
