@@ -25,6 +25,18 @@ UNWATCHED = Gauge(
     ["source"],
     registry=REGISTRY,
 )
+KAFKA_LOST = Counter(
+    "dcnios_kafka_offsets_lost",
+    "Offsets that brokers deleted before they were read",
+    ["source", "topic"],
+    registry=REGISTRY,
+)
+KAFKA_LAG = Gauge(
+    "dcnios_kafka_lag",
+    "Offsets after what was fetched, in the partitions that are ours",
+    ["source", "topic", "partition"],
+    registry=REGISTRY,
+)
 SUBMITTED = Counter("dcnios_orders_submitted", "Orders that a sink took", ["route"], registry=REGISTRY)
 PUT_OFF = Counter("dcnios_orders_put_off", "Submissions put off", ["route"], registry=REGISTRY)
 OUTCOMES = Counter("dcnios_outcomes", "Outcomes of attempts", ["route", "result"], registry=REGISTRY)

@@ -2,116 +2,39 @@
 
 import asyncio
 import random
-import secrets
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 import pytest_asyncio
-from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError
-from dcnios_daemon.core.event import Action, Event
-from dcnios_daemon.core.ports import Source
+from dcnios_daemon.core.event import Action
 from dcnios_daemon.sources import runner
 from dcnios_daemon.sources.kafka import membership
 from dcnios_daemon.sources.kafka import source as kafka_source
-from dcnios_daemon.sources.kafka.settings import KafkaSettings
-from dcnios_daemon.sources.kafka.source import KafkaSource
 from dcnios_daemon.sources.status import SourceState
-from tests.contract.source_rig import NAME, Bench, Rig
+from tests.contract.source_rig import Bench
+from tests.integration.kafka_rig import (
+    RealKafkaRig,
+    assert_nothing_is_committed_beyond_the_journal,
+    journaled,
+    keys,
+    members,
+    producer_of,
+    until,
+    until_committed,
+    until_lag_is_gone,
+)
 from tests.servers.fixtures import KafkaAccess
 from tests.servers.kafka import Kafka
 from tests.servers.workspace import Workspace
-
-PARTITIONS = 4
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runner, "FIRST_PAUSE", 0.05)
     monkeypatch.setattr(runner, "LONGEST_PAUSE", 0.5)
-
-
-@asynccontextmanager
-async def admin_of(bootstrap: str) -> AsyncIterator[Any]:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
-    await admin.start()
-    try:
-        yield admin
-    finally:
-        await admin.close()
-
-
-@asynccontextmanager
-async def producer_of(bootstrap: str, **options: Any) -> AsyncIterator[Any]:
-    producer = AIOKafkaProducer(bootstrap_servers=bootstrap, max_request_size=4 << 20, **options)
-    await producer.start()
-    try:
-        yield producer
-    finally:
-        await producer.stop()
-
-
-class RealKafkaRig(Rig):
-    """Records on a topic of its own; what happened is told by their values."""
-
-    def __init__(self, bootstrap: str) -> None:
-        super().__init__()
-        self.bootstrap = bootstrap
-        self.topic = f"frames-{secrets.token_hex(4)}"
-        self.more: dict[str, Any] = {}
-
-    async def open(self) -> None:
-        """Make the topic."""
-        async with admin_of(self.bootstrap) as admin:
-            await admin.create_topics([NewTopic(self.topic, PARTITIONS, 1)])
-
-    def build(self) -> Source:
-        """As the registry would."""
-        given = {"bootstrap": [self.bootstrap], "topics": [self.topic], "group": self.topic}
-        return KafkaSource(name=NAME, settings=KafkaSettings(**(given | self.more)), instance="test")
-
-    async def happen(self, count: int) -> None:
-        """To all partitions in turn."""
-        async with producer_of(self.bootstrap) as producer:
-            sent = []
-            for _ in range(count):
-                value = f"record {len(self.happened)}"
-                partition = len(self.happened) % PARTITIONS
-                self.happened.append(value)
-                sent.append(await producer.send(self.topic, value.encode(), partition=partition))
-            await asyncio.gather(*sent)
-
-    def identify(self, event: Event) -> str:
-        """The value."""
-        return event.data.decode()
-
-    async def committed(self) -> dict[int, int]:
-        """What the group has committed, by partition."""
-        async with admin_of(self.bootstrap) as admin:
-            offsets = await admin.list_consumer_group_offsets(self.topic)
-        return {tp.partition: at.offset for tp, at in offsets.items() if tp.topic == self.topic}
-
-
-def journaled(bench: Bench) -> dict[int, int]:
-    """How far the journal has each partition without a gap."""
-    offsets: dict[int, set[int]] = {}
-    for event in bench.journal.events:
-        offsets.setdefault(int(event.attributes["partition"]), set()).add(int(event.attributes["offset"]))
-    return {
-        partition: next(offset for offset in range(len(seen) + 1) if offset not in seen)
-        for partition, seen in offsets.items()
-    }
-
-
-async def assert_nothing_is_committed_beyond_the_journal(bench: Bench, rig: RealKafkaRig) -> None:
-    in_journal = journaled(bench)
-    for partition, offset in (await rig.committed()).items():
-        assert offset <= in_journal.get(partition, 0), f"partition {partition}"
 
 
 @pytest_asyncio.fixture
@@ -189,8 +112,32 @@ async def test_what_was_aborted_in_a_transaction_is_not_seen_and_holds_up_nothin
     bench = Bench(rig)
     async with bench.running():
         await bench.journal.until(lambda: len(bench.journal.events) >= 2)
+        await until_lag_is_gone(rig)
     assert [event.data for event in bench.journal.events] == [b"committed", b"after"]
-    assert (await rig.committed())[0] == 5  # two markers and the aborted one are passed over
+    assert (await rig.committed())[0] == 6  # the aborted one and the three markers are passed over
+
+
+async def test_a_batch_of_nothing_but_aborted_records_moves_the_group_on(rig: RealKafkaRig) -> None:
+    bench = Bench(rig)
+    async with bench.running():
+        async with producer_of(rig.bootstrap, transactional_id=rig.topic) as producer:
+            await producer.begin_transaction()
+            await producer.send_and_wait(rig.topic, b"aborted", partition=1)
+            await producer.abort_transaction()
+        await until_lag_is_gone(rig)
+    assert (await rig.committed())[1] == 2
+    assert bench.journal.events == []
+
+
+@pytest.mark.parametrize("compression", ["gzip", "snappy", "lz4", "zstd"])
+async def test_compressed_records_arrive(rig: RealKafkaRig, compression: str) -> None:
+    values = [b"%d " % number + bytes(2000) for number in range(300)]
+    async with producer_of(rig.bootstrap, compression_type=compression) as producer:
+        await asyncio.gather(*[await producer.send(rig.topic, value, partition=0) for value in values])
+    bench = Bench(rig)
+    async with bench.running():
+        await bench.journal.until(lambda: len(bench.journal.events) >= len(values))
+    assert [event.data for event in bench.journal.events] == values
 
 
 async def test_two_daemons_in_one_group_share_the_topic_and_double_nothing(rig: RealKafkaRig) -> None:
@@ -205,16 +152,6 @@ async def test_two_daemons_in_one_group_share_the_topic_and_double_nothing(rig: 
         await rig.happen(100)  # the first has all partitions again
         await until(lambda: len({*keys(one), *keys(other)}) >= len(rig.happened))
     assert Counter(keys(one) + keys(other)).most_common(1)[0][1] == 1
-
-
-def keys(bench: Bench) -> list[str]:
-    return [event.key for event in bench.journal.events]
-
-
-async def until(happy: Callable[[], bool], *, within: float = 20) -> None:
-    async with asyncio.timeout(within):
-        while not happy():  # noqa: ASYNC110 - two journals are looked at, neither calls for both
-            await asyncio.sleep(0.01)
 
 
 async def test_a_shut_gate_keeps_the_partitions_for_longer_than_a_session(
@@ -236,12 +173,6 @@ async def test_a_shut_gate_keeps_the_partitions_for_longer_than_a_session(
         await bench.journal.until(lambda: len(bench.journal.events) == 16)
         await bench.all_accepted()
     assert await members(rig) == []  # and a stop gives them back at once
-
-
-async def members(rig: RealKafkaRig) -> list[str]:
-    async with admin_of(rig.bootstrap) as admin:
-        (described,) = await admin.describe_consumer_groups([rig.topic])
-    return [member[0] for member in described.groups[0][5]]
 
 
 async def test_brokers_that_go_before_there_are_partitions_are_missed(
@@ -275,12 +206,6 @@ async def test_latest_takes_what_comes_after_the_first_start_even_if_that_failed
     bench = Bench(rig)
     async with bench.running():
         await bench.all_accepted()
-
-
-async def until_committed(rig: RealKafkaRig) -> None:
-    async with asyncio.timeout(20):
-        while len(await rig.committed()) < PARTITIONS:  # noqa: ASYNC110 - the broker tells nobody
-            await asyncio.sleep(0.05)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from dcnios_daemon.core.errors import Disconnected
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.sources.kafka import source as kafka_source
+from dcnios_daemon.sources.kafka.places import Mark
 from dcnios_daemon.sources.kafka.records import Reader, content_type
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.source import KafkaSource
@@ -136,10 +137,10 @@ async def test_nothing_is_committed_before_the_acknowledgement() -> None:
     await source.connect(None)
     batch = await source.read()
     assert len(batch.events) == 5
-    assert broker.committed == {}
+    assert broker.committed == {("frames", 0): 0, ("frames", 1): 0}
     await source.ack(batch)
     assert broker.committed == {("frames", 0): 3, ("frames", 1): 2}
-    assert batch.cursor == '{"frames":{"0":3,"1":2}}'
+    assert batch.cursor == '{"frames":{"topic_id":"one","offsets":{"0":3,"1":2}}}'
     await source.aclose()
 
 
@@ -202,7 +203,7 @@ async def test_what_comes_after_a_rebalance_is_not_committed_by_what_was_read_be
     await source.connect(None)
     batch = await source.read()
     await broker.rebalance()  # the journal took too long
-    broker.committed = {("frames", 0): 17}
+    broker.marks = {("frames", 0): Mark(17, "one")}
     await source.ack(batch)
     assert broker.committed == {("frames", 0): 17}
 
@@ -232,20 +233,6 @@ async def test_what_was_fetched_but_not_given_is_dropped_at_a_rebalance() -> Non
     assert [each.data for each in (await source.read()).events] == [b"x"]
 
 
-async def test_a_pause_outlasts_a_rebalance() -> None:
-    broker = Broker()
-    source = made(broker)
-    await source.connect(None)
-    await source.pause()
-    assert broker.member is not None
-    broker.member.paused = False  # as new partitions are
-    await broker.rebalance()
-    assert broker.member.paused
-    await source.resume()
-    broker.write(b"x")
-    assert len((await source.read()).events) == 1
-
-
 async def test_latest_begins_at_the_end_and_stays_there_over_a_crash() -> None:
     """Without the commit at the beginning, what comes between it and the first batch would be skipped."""
     broker = Broker(partitions=1)
@@ -263,7 +250,7 @@ async def test_latest_is_for_the_first_time_only() -> None:
     broker = Broker(partitions=1)
     broker.write(b"while we were away, and the group's offsets have expired")
     source = made(broker, SETTINGS.model_copy(update={"start": "latest"}))
-    await source.connect('{"frames":{"0":0}}')
+    await source.connect('{"frames":{"topic_id":"one","offsets":{"0":0}}}')
     assert len((await source.read()).events) == 1
 
 
@@ -272,10 +259,10 @@ async def test_what_goes_wrong_in_a_rebalance_ends_the_next_read(monkeypatch: py
     broker.write(b"old")
     source = made(broker, SETTINGS.model_copy(update={"start": "latest"}))
 
-    async def fail(_: object) -> None:
+    async def fail(*_: object) -> None:
         raise Disconnected("gone")
 
-    monkeypatch.setattr(source._membership, "begin_at_end", fail)
+    monkeypatch.setattr(source._membership, "offsets", fail)
     await source.connect(None)
     with pytest.raises(Disconnected):
         await source.read()
@@ -286,7 +273,7 @@ async def test_a_cursor_of_another_shape_does_no_harm() -> None:
     broker.write(b"x")
     source = made(broker)
     await source.connect("[what")
-    assert (await source.read()).cursor == '{"frames":{"0":1}}'
+    assert (await source.read()).cursor == '{"frames":{"topic_id":"one","offsets":{"0":1}}}'
 
 
 # --- settings -----------------------------------------------------------------------------------------

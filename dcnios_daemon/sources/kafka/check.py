@@ -23,8 +23,13 @@ async def check(
         findings = [
             f"topic {topic!r} does not exist on {where}, or must not be seen: create it, "
             f"or correct sources.{name}.topics"
-            for topic in await membership.missing_topics()
+            for topic in await membership.topics.missing()
         ]
+        if settings.pattern is not None and not await membership.topics.found():
+            findings.append(
+                f"no topic on {where} that may be seen matches {settings.pattern!r} as a whole: create one, "
+                f"or correct sources.{name}.pattern"
+            )
         try:
             await membership.try_group()
         except Rejected as error:

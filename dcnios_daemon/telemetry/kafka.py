@@ -1,0 +1,68 @@
+"""What is said of Kafka's partitions, and how far behind we are in them."""
+
+from collections.abc import Mapping
+
+from dcnios_daemon.telemetry import metrics
+from dcnios_daemon.telemetry.events import Signal
+
+
+class PartitionsAssigned(Signal):
+    """The group gave a Kafka source these partitions."""
+
+    name = "kafka.assigned"
+    source: str
+    topics: dict[str, list[int]]
+
+
+class TopicReplaced(Signal):
+    """A topic was deleted and made again: the new one is read from its beginning. What was not read of the
+    old one is gone."""
+
+    name = "kafka.topic_replaced"
+    level = "warning"
+    source: str
+    topic: str
+
+
+class OffsetsLost(Signal):
+    """The brokers have deleted what was not read yet, or have lost the end of a partition."""
+
+    name = "kafka.offsets_lost"
+    level = "error"
+    source: str
+    topic: str
+    partition: int
+    position: int
+    """Where we were."""
+    first: int
+    """What there is: from here ..."""
+    end: int
+    """... to before here."""
+    lost: int
+    """Offsets that are passed over."""
+    then: str
+    """The policy: ``earliest``, ``latest`` or ``fail``."""
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.KAFKA_LOST.labels(self.source, self.topic).inc(self.lost)
+
+
+class Lags:
+    """The lag of one source's partitions; of those that it has, and no others."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._shown: set[tuple[str, int]] = set()
+
+    def show(self, lags: Mapping[tuple[str, int], int]) -> None:
+        """Bring them up to date.
+
+        Args:
+            lags: Topic and partition to offsets.
+        """
+        for topic, partition in self._shown - lags.keys():
+            metrics.KAFKA_LAG.remove(self._source, topic, str(partition))
+        for (topic, partition), lag in lags.items():
+            metrics.KAFKA_LAG.labels(self._source, topic, str(partition)).set(lag)
+        self._shown = set(lags)
