@@ -14,12 +14,16 @@ class _Jumping(selectors.DefaultSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """Nothing outside ever happens."""
         assert timeout is not None, "nothing will ever happen any more"
-        self.loop.seconds += max(0.0, timeout)
+        self.loop.seconds += max(self.loop.turn, timeout)
         return []
 
 
 class VirtualLoop(asyncio.SelectorEventLoop):
     """For what awaits only time and itself: no sockets, no threads."""
+
+    turn = 0.0
+    """The least that a turn of the loop takes. Timers come up to a clock tick early: who then waits for the rest
+    of the moment would wait for ever, were it to take no time at all."""
 
     def __init__(self) -> None:
         self.seconds = 5_000.0

@@ -220,3 +220,34 @@ async def test_it_runs_by_itself() -> None:
             assert [child["fileName"] for child in (await response.json())["children"]] == ["b"]
     process.send_signal(signal.SIGTERM)
     assert await process.wait() == 0
+
+
+async def test_an_event_lost_on_its_way_leaves_a_gap(client: Client) -> None:
+    client.dcache.switches.lose_every = 2
+    _, stream = await client.watching("/d", "IN_CREATE")
+    for name in "abc":
+        await client.dcache.upload(f"/d/{name}")
+    assert [(await stream.numbered()).id for _ in range(2)] == [0, 2]
+
+
+async def test_some_logins_are_refused(client: Client) -> None:
+    client.dcache.switches.refuse_logins = 2
+    statuses = [(await client.call("GET", f"{client.dcache.api}/events")).status for _ in range(3)]
+    assert statuses == [401, 401, 200]
+
+
+async def test_a_listing_may_leave_entries_out_and_a_stat_does_not(client: Client) -> None:
+    await client.dcache.upload("/d/f")
+    client.dcache.switches.omit_entries = 1.0
+    assert (await client.stat("/d", "?children=true"))["children"] == []
+    assert (await client.stat("/d/f"))["fileType"] == "REGULAR"
+
+
+async def test_another_client_may_take_the_channel_and_go(client: Client) -> None:
+    channel, stream = await client.watching("/d", "IN_CREATE")
+    await client.dcache.upload("/d/a")
+    assert (await stream.numbered()).id == 0
+    await client.dcache.registrar.all()[0].steal("-1")
+    assert await stream.system() == "COMPETING_CLIENT"
+    again = await client.connect(channel, 0)
+    assert await again.system() == "EVENT_LOSS"

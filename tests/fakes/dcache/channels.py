@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import random
 import re
 from collections import deque
@@ -14,7 +15,7 @@ from urllib.parse import quote
 from .auth import Login
 from .inotify import CLOSE_STREAM, SAY_CLOSED
 from .replies import ApiError, compact
-from .streams import Sink, frame
+from .streams import Deaf, Stream, frame
 from .switches import Switches
 from .tasks import Tasks
 
@@ -48,7 +49,7 @@ class Channel:
         self.client_id = client_id
         self.timeout = registrar.switches.default_timeout
         self.subscriptions: dict[tuple[str, str], Subscribed] = {}
-        self.sink: Sink | None = None
+        self.sink: Stream | None = None
         self.closed = False
         self._registrar = registrar
         self._base = base
@@ -97,7 +98,7 @@ class Channel:
             found.close(then_say_closed=True)
         return True
 
-    async def connect(self, sink: Sink, last_id: str | None) -> None:
+    async def connect(self, sink: Stream, last_id: str | None) -> None:
         """Make ``sink`` the one stream of the channel and replay (section 2, the table)."""
         async with self._lock:
             if self.closed:
@@ -144,6 +145,12 @@ class Channel:
         if self.sink is not None:
             self.sink.close()
             self.sink = None
+
+    async def steal(self, last_id: str | None = None) -> None:
+        """Connect as another client that reads for a moment and goes: the one before is thrown out."""
+        other = Deaf()
+        with contextlib.suppress(ApiError):
+            await self.connect(other, last_id)
 
     def set_timeout(self, seconds: int) -> None:
         """Change the life without connection; restarts a running clock (section 1, PATCH)."""

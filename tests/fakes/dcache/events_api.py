@@ -18,7 +18,7 @@ from .selector import Beat
 from .streams import Sink
 from .switches import Switches
 
-POLL = 0.05
+FIRST_POLL, LONGEST_POLL = 0.05, 1.0
 
 
 class EventsApi:
@@ -140,8 +140,10 @@ class EventsApi:
             return response
         await sink.closed.wait()
         # A silent peer does not close either, and aiohttp has no event for a client that goes.
-        while sink.half_open and not _is_gone(call.request):  # noqa: ASYNC110
-            await asyncio.sleep(POLL)
+        pause = FIRST_POLL
+        while sink.half_open and not _is_gone(call.request):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, LONGEST_POLL)
         return response
 
     async def _modify(self, call: Call, channel_id: str) -> web.Response:

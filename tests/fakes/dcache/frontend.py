@@ -57,6 +57,7 @@ class Frontend:
             return await self._pool.handle(request, query)
         try:
             login = log_in(request, self._directory, self._switches, query.get("authz"))
+            self._refuse(login)
         except LoginFailedError:
             return web.Response(status=401, headers=challenge(request))
         is_door = segments[:1] == ["dav"]
@@ -70,6 +71,11 @@ class Frontend:
             return await self._rest(call, segments)
         except ApiError as error:
             return error_reply(error, self._switches, _error_type(request))
+
+    def _refuse(self, login: Login | None) -> None:
+        if login is not None and self._switches.refuse_logins > 0:
+            self._switches.refuse_logins -= 1
+            raise LoginFailedError("gPlazma is away")
 
     async def _rest(self, call: Call, segments: list[str]) -> web.StreamResponse:
         if tuple(segments[:2]) != API:

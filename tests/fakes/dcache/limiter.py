@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -23,7 +23,7 @@ class Limiter:
     def refusal(self, request: web.BaseRequest) -> web.Response | None:
         """Return the 429 for this request, or None if it may pass."""
         client = _client(request)
-        now = time.monotonic()
+        now = asyncio.get_running_loop().time()
         until = self._blocked.get(client, 0.0)
         if until > now:
             return self.busy(int(until - now))
@@ -39,12 +39,17 @@ class Limiter:
         self._errors[client] += 1
         if self._errors[client] >= self.switches.limit_errors:
             del self._errors[client]
-            self._blocked[client] = time.monotonic() + self.switches.limit_block
+            self._blocked[client] = asyncio.get_running_loop().time() + self.switches.limit_block
 
     def busy(self, seconds: int) -> web.Response:
         """Return the limiter's reply."""
         headers = {"Retry-After": str(seconds)} if self.switches.limit_retry_after else {}
         return web.Response(status=429, text="Server is busy. Please try again later.", headers=headers)
+
+    def forgive(self) -> None:
+        """Block nobody any more."""
+        self._blocked.clear()
+        self._errors.clear()
 
     def _acquire(self, client: str, now: float) -> bool:
         """Take one permit; one second's worth may be saved up (Guava RateLimiter)."""

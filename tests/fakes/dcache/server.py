@@ -27,6 +27,7 @@ from .pool import Pool
 from .storage import Storage
 from .switches import Switches
 from .tasks import Tasks
+from .wire import Wire
 
 
 class FakeDcache:
@@ -51,12 +52,14 @@ class FakeDcache:
         self.port = port
         self.rng = random.Random(seed)
         self._tls = tls
+        self.wire: Wire | None = None
+        """Where it listens instead of on a port, if set before the start."""
         self._tasks = Tasks()
         self._runner: web.ServerRunner | None = None
         self._server: web.Server | None = None
-        self._wire()
+        self._assemble()
 
-    def _wire(self) -> None:
+    def _assemble(self) -> None:
         self.namespace = Namespace(self.rng)
         self.inotify = Inotify(self.namespace, self.switches, self._tasks, self.rng)
         self.notifier = Notifier(self.switches, self.inotify, self._tasks)
@@ -102,9 +105,12 @@ class FakeDcache:
         server = web.Server(self._frontend.handle, access_log=None)
         self._runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await self._runner.setup()
+        self._server = server
+        if self.wire is not None:
+            self.wire.listen(server)
+            return
         site = web.TCPSite(self._runner, self.host, self.port, ssl_context=self._tls, reuse_address=True)
         await site.start()
-        self._server = server
         self.port = self._runner.addresses[0][1]
 
     async def stop(self, *, crash: bool = False) -> None:
@@ -112,6 +118,8 @@ class FakeDcache:
         if self._runner is None:
             return
         runner, self._runner = self._runner, None
+        if self.wire is not None:
+            self.wire.listen(None)
         for site in list(runner.sites):
             await site.stop()
         if crash:
@@ -221,6 +229,10 @@ class FakeDcache:
     def expire_channels(self) -> int:
         """Expire now every channel whose client is known to be gone."""
         return self.registrar.expire()
+
+    def forgive_clients(self) -> None:
+        """The rate limiter forgets who was to be blocked."""
+        self._frontend.limiter.forgive()
 
     def drop_unsent_events(self) -> int:
         """Lose what the sources have queued (section 3, "Silent loss"); return how many."""

@@ -202,6 +202,8 @@ class Storage:
         entries = list(inode.children.values())
         if self.switches.shuffle_pages:
             self._rng.shuffle(entries)
+        if self.switches.omit_entries > 0:
+            entries = [entry for entry in entries if self._rng.random() >= self.switches.omit_entries]
         self.tell(Source.PNFSMANAGER, inode, "IN_OPEN")
         self.tell(Source.PNFSMANAGER, inode, "IN_CLOSE_NOWRITE")
         return entries

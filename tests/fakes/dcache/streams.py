@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from typing import Protocol
 
 from aiohttp import web
 
@@ -15,6 +16,44 @@ def frame(kind: str, data: str, number: int | None = None) -> bytes:
     """Return one event, byte for byte as Jersey's OutboundEventWriter writes it."""
     number_line = "" if number is None else f"id: {number}\n"
     return f"event: {kind}\n{number_line}data: {data}\n\n".encode()
+
+
+class Stream(Protocol):
+    """Where a channel's events go."""
+
+    half_open: bool
+
+    async def send(self, data: bytes, *, numbered: bool) -> bool:
+        """Write one event; False if the client turns out to be gone."""
+
+    def close(self) -> None:
+        """End it properly."""
+
+    def drop(self, *, reset: bool = True) -> None:
+        """Break it."""
+
+
+class Deaf:
+    """A client that connects, takes one event and is gone."""
+
+    half_open = False
+
+    def __init__(self) -> None:
+        self._is_there = True
+
+    async def send(self, data: bytes, *, numbered: bool) -> bool:
+        """Take it and go."""
+        await asyncio.sleep(0)
+        was_there, self._is_there = self._is_there, False
+        return was_there
+
+    def close(self) -> None:
+        """Go."""
+        self._is_there = False
+
+    def drop(self, *, reset: bool = True) -> None:
+        """Go."""
+        self._is_there = False
 
 
 class Sink:
@@ -46,6 +85,8 @@ class Sink:
             return False
         if numbered:
             self._numbered += 1
+            if self._switches.lose_every > 0 and self._numbered % self._switches.lose_every == 0:
+                return True
             if 0 < self._switches.half_open_after < self._numbered:
                 self.half_open = True
                 return True

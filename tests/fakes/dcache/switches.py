@@ -73,12 +73,16 @@ class Switches:
         default=0, what="a stream goes silent, unclosed, after that many events (0: never)"
     )
     drop_after: int = _switch(default=0, what="a stream breaks inside the event after that many (0: never)")
+    lose_every: int = _switch(
+        default=0, what="every that many events is lost on its way, which leaves a gap in the ids (0: none)"
+    )
     socket_buffer: int = _switch(
         default=0, what="send buffer of streams in bytes, so that slow readers block (0: big)"
     )
 
     # Login and limits, sections 1 and 4
     bearer_needs_tls: bool = _switch(default=False, what="bearer tokens over plain HTTP answer 401")
+    refuse_logins: int = _switch(default=0, what="that many next requests with a login answer 401")
     limit_errors: int = _switch(
         default=0, what="401s until the client's address is blocked (dCache: 3; 0: never)"
     )
@@ -94,6 +98,9 @@ class Switches:
         default=False, what="the door answers GET by 302 to a pool, as dCache does by default"
     )
     stale_stats: int = _switch(default=0, what="the first stats of every new file that say incomplete")
+    omit_entries: float = _switch(
+        default=0.0, what="the share of entries that a listing leaves out without a word (they failed)"
+    )
     shuffle_pages: bool = _switch(default=False, what="every listing comes in another order")
     abort_leaves_entry: bool = _switch(
         default=False, what="an aborted upload leaves an entry without size or replica"
