@@ -22,8 +22,8 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     """For what awaits only time and itself: no sockets, no threads."""
 
     turn = 0.0
-    """The least that a turn of the loop takes. Timers come up to a clock tick early: who then waits for the rest
-    of the moment would wait for ever, were it to take no time at all."""
+    """The least that a turn of the loop takes. Timers come up to a clock tick early: who then waits for the
+    rest of the moment would wait for ever, were it to take no time at all."""
 
     def __init__(self) -> None:
         self.seconds = 5_000.0

@@ -31,7 +31,7 @@ NAME = "detector"
 PERIOD = 900.0
 """Between listings, in the runs that have losses which nothing tells of."""
 SOON = 7200.0
-"""Seconds in which all is found where every loss can be noticed; a source whose login was refused waits long."""
+"""Seconds in which all is found where every loss can be noticed; a refused login makes a source wait."""
 _STEPS = (4, 10, 22)
 _WATCHED = DIRECTORIES[:4]
 _PAUSES = (0.0, 0.0, 0.1, 0.6, 4.0, 30.0, 150.0)
