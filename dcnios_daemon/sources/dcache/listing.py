@@ -18,8 +18,8 @@ from dcnios_daemon.sources.dcache.namespace import Entry, query
 from dcnios_daemon.sources.dcache.pace import Caller
 
 _T = TypeVar("_T")
-PAGE = 50_000
-"""Entries asked for at once: some 15 MB."""
+PAGE = 12_000
+"""Entries asked for at once: some 4 MB, of which the reply, its parts and the entries are held together."""
 _ROUNDS = range(2, 6)
 """How often a directory of several pages is gone over, at least and at most."""
 _BREATH = 1_000
