@@ -9,7 +9,7 @@ import pytest_asyncio
 from blockbuster import BlockBuster, blockbuster_ctx
 from hypothesis import settings
 
-pytest_plugins = ["tests.servers.fixtures"]
+pytest_plugins = ["tests.servers.fixtures", "tests.fakes.dcache.fixtures"]
 
 # Here every run tries new examples; in CI the same ones, so that a change is judged and not the dice.
 settings.register_profile("ci", derandomize=True)

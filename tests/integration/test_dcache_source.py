@@ -21,6 +21,7 @@ from dcnios_daemon.telemetry.metrics import REGISTRY
 from tests.contract.dcache_rig import QUICK, DcacheRig, settings
 from tests.contract.source_rig import NAME, Bench
 from tests.fakes.dcache import Chaos, FakeDcache, Switches, tls
+from tests.fakes.dcache.chaos import MISHAPS
 
 SETTLED = msgspec.structs.replace(QUICK, settle=0.3)
 """With a time to settle in which something can be done."""
@@ -421,7 +422,7 @@ async def test_ten_thousand_files_are_listed_in_one_call(site: Site) -> None:
 async def test_whatever_goes_wrong_each_upload_is_one_event(seed: int) -> None:
     site, dice = Site(), random.Random(seed)
     site.more = {"reconcile": 0.5}
-    chaos = Chaos(seed)
+    chaos = Chaos(seed, mishaps=sorted(MISHAPS - {"refuse"}))  # after which it waits for minutes
     site.dcache = FakeDcache(switches=Switches(metronome_scale=0.1), chaos=chaos, seed=seed)
     await site.open()
     async with site.bench.running():

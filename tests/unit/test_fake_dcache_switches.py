@@ -251,3 +251,26 @@ async def test_another_client_may_take_the_channel_and_go(client: Client) -> Non
     assert await stream.system() == "COMPETING_CLIENT"
     again = await client.connect(channel, 0)
     assert await again.system() == "EVENT_LOSS"
+
+
+@pytest.mark.dcache(quota=0, legacy_errors=True, chaos=1, seed=5)
+async def test_a_marker_sets_what_the_fixture_gives(fake_dcache: FakeDcache) -> None:
+    assert (fake_dcache.switches.quota, fake_dcache.switches.legacy_errors) == (0, True)
+    assert fake_dcache.chaos is not None
+    fake_dcache.chaos.busy = 0.0
+    async with (
+        aiohttp.ClientSession() as session,
+        session.get(f"{fake_dcache.url}/fake/requests") as response,
+    ):
+        assert await response.json() == {"counts": {}, "listed": {}}
+
+
+async def test_a_crowd_is_listed_in_pages_and_costs_nothing(client: Client) -> None:
+    await client.dcache.upload("/d/f")
+    await client.dcache.crowd("/d", 1000)
+    names: list[str] = []
+    for offset in range(0, 1200, 300):
+        page = (await client.stat("/d", f"?children=true&limit=300&offset={offset}"))["children"]
+        names += [child["fileName"] for child in page]
+    assert len(names) == len(set(names)) == 1001
+    assert (await client.stat("/d/crowd-999"))["fileType"] == "REGULAR"

@@ -31,6 +31,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--mkdir", action="append", default=[], metavar="PATH", help="make a directory at start"
     )
+    parser.add_argument(
+        "--crowd", action="append", default=[], metavar="PATH=COUNT", help="a directory of so many files"
+    )
     parser.add_argument("--seed", type=int, default=0, help="fixes all ids (default: %(default)s)")
     parser.add_argument("--chaos", type=int, metavar="SEED", help="mix all misbehaviour, from this seed")
     add_flags(parser)
@@ -68,6 +71,9 @@ async def _run(arguments: argparse.Namespace) -> None:
     async with dcache:
         for path in arguments.mkdir:
             await dcache.mkdir(path)
+        for text in arguments.crowd:
+            path, _, count = text.rpartition("=")
+            await dcache.crowd(path, int(count))
         print(f"fake dCache: REST {dcache.api}  WebDAV {dcache.dav}", flush=True)
         await stopped.wait()
 

@@ -53,6 +53,8 @@ class Frontend:
 
     async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         segments, query = split_target(request)
+        if segments == ["fake", "requests"]:
+            return json_reply({"counts": self._requests.counts, "listed": self._requests.listed})
         if segments[:1] == ["pool"]:
             return await self._pool.handle(request, query)
         try:

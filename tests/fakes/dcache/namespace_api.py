@@ -56,7 +56,7 @@ class NamespaceApi:
         first, end = _range(call.query)
         self._permit(call, "LIST", path)
         self._requests.listed[path] += 1
-        children = self._storage.list(inode)[first:end]
+        children = self._storage.list(inode, first, end)
         visible = [c for c in children if call.login.permits("READ_METADATA", join(path, c.name))]
         return await _send_listing(call.request, reply, visible, wanted)
 

@@ -15,6 +15,7 @@ from .auth import Directory
 from .calls import Requests
 from .channels import Registrar
 from .chaos import Chaos
+from .crowd import Crowd
 from .door import Door
 from .events_api import EventsApi
 from .frontend import Frontend
@@ -171,6 +172,11 @@ class FakeDcache:
         inode = self.storage.mkdir(path, parents=True)
         await asyncio.sleep(0)
         return inode
+
+    async def crowd(self, path: str, count: int) -> None:
+        """Let a directory have so many complete files more, which cost nothing while nobody asks."""
+        directory = await self.mkdir(path)
+        directory.children = Crowd(directory, count)
 
     async def move(self, source: str, target: str) -> Inode:
         """Rename a file or directory, over a file that exists."""

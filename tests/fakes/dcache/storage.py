@@ -7,6 +7,7 @@ import base64
 import random
 from collections.abc import Callable
 
+from .crowd import Crowd
 from .namespace import (
     POOL,
     FileExistsInWayError,
@@ -195,18 +196,22 @@ class Storage:
         inode.locations = (POOL,)
         self.tell(Source.PNFSMANAGER, inode, "IN_ATTRIB")
 
-    def list(self, inode: Inode) -> list[Inode]:
-        """Return a directory's entries in no useful order; listing echoes as events (section 3)."""
+    def list(self, inode: Inode, first: int = 0, end: int | None = None) -> list[Inode]:
+        """Return a directory's entries in no useful order, or a page of them; listing echoes as events
+        (section 3)."""
         if inode.children is None:
             raise NotDirectoryError(inode.path())
-        entries = list(inode.children.values())
+        if isinstance(inode.children, Crowd):
+            entries, first, end = inode.children.slice(first, end), 0, None
+        else:
+            entries = list(inode.children.values())
         if self.switches.shuffle_pages:
             self._rng.shuffle(entries)
         if self.switches.omit_entries > 0:
             entries = [entry for entry in entries if self._rng.random() >= self.switches.omit_entries]
         self.tell(Source.PNFSMANAGER, inode, "IN_OPEN")
         self.tell(Source.PNFSMANAGER, inode, "IN_CLOSE_NOWRITE")
-        return entries
+        return entries[first:end]
 
     def opened_for_reading(self, inode: Inode) -> Callable[[], None]:
         """Tell of a read by a pool; the returned function tells of its end."""
