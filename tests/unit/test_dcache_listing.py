@@ -279,6 +279,12 @@ async def test_walking_and_looking_take_turns() -> None:
     assert len(order) == 55
 
 
+def test_those_who_ask_one_server_share_its_pace() -> None:
+    first = Pace.of("https://a", 100.0)
+    assert Pace.of("https://a", 100.0) is first
+    assert Pace.of("https://b", 100.0) is not first
+
+
 async def test_a_call_that_is_given_up_takes_nobodys_turn() -> None:
     pace = Pace(1e6)
     pace.refused(0.05)

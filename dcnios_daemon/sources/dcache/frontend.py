@@ -82,10 +82,10 @@ class Frontend:
         """Seconds of ``silence`` after which a stream is dead; calls a second: ``rate``."""
         self._settings = settings
         self._login = Login(settings)
-        self._pace = Pace(rate)
         self._silence = silence
         self._session: aiohttp.ClientSession | None = None
         self._origin = yarl.URL(settings.api).origin()
+        self._pace = Pace.of(str(self._origin), rate)
 
     async def open(self) -> None:
         """Read credentials and certificates.

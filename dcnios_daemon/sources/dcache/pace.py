@@ -7,6 +7,7 @@ below it; whoever walks and whoever looks take turns, so that neither waits for 
 
 import asyncio
 from typing import Literal
+from weakref import WeakValueDictionary
 
 Caller = Literal["walk", "look"]
 """Who asks: the one who goes through directories, or the one who looks at single files."""
@@ -14,6 +15,7 @@ Caller = Literal["walk", "look"]
 _LEAST = 1.0
 _RECOVERY = 1.01
 """How much faster after each call that was let in."""
+_of_all: WeakValueDictionary[tuple[str, float], "Pace"] = WeakValueDictionary()
 
 
 class Pace:
@@ -25,6 +27,14 @@ class Pace:
         self._next = 0.0
         self._queues: dict[Caller, asyncio.Lock] = {"walk": asyncio.Lock(), "look": asyncio.Lock()}
         self._turn = asyncio.Lock()
+
+    @classmethod
+    def of(cls, origin: str, rate: float) -> "Pace":
+        """The one for this server: sources that ask the same one share it, as they share our address."""
+        pace = _of_all.get((origin, rate))
+        if pace is None:
+            pace = _of_all[origin, rate] = cls(rate)
+        return pace
 
     async def turn(self, caller: Caller) -> None:
         """Wait for leave to make one call. Of each kind of caller only the first competes with the other's,
