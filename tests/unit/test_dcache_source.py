@@ -23,6 +23,7 @@ from dcnios_daemon.sources.dcache.namespace import Entry
 from dcnios_daemon.sources.dcache.reader import Reader
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.sse import Frame
+from dcnios_daemon.sources.dcache.tape import Tape
 from dcnios_daemon.sources.dcache.timing import Timing
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Place, Watches
@@ -64,6 +65,7 @@ class Scene:
             watches=Watches(),
             ledger=self.ledger,
             facts=Facts(source="det", clock=Stopped()),
+            tape=Tape("det"),
             clock=Stopped(),
             timing=Timing(grace=0.5),
         )
@@ -95,7 +97,7 @@ class Scene:
         ({"watch": {"raw": {"path": "/a/../b"}}}, r"must not contain"),
         ({"watch": {"a": {"path": "/d", "recursive": True}, "b": {"path": "/d/e"}}}, "already watched by a"),
         ({"watch": {"a": {"path": "/d"}, "b": {"path": "/d/"}}}, "already watched"),
-        ({"on": ["staged"]}, "created"),
+        ({"on": ["message"]}, "created"),
         ({"on": []}, "on"),
         ({"username": "u"}, "go together"),
         ({"username": "u", "password": "p"}, "one of token"),

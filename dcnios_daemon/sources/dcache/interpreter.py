@@ -75,6 +75,8 @@ class Interpreter:
             _remember(self._left, check.cookie, check.path)
             if (arrived := self._arrived.get(check.cookie)) is not None:
                 self._follow(check.path, arrived)
+        elif flag == "IN_ATTRIB" and self._connection.wants("staged"):
+            self._change(check)
         elif flag == "IN_DELETE" and self._connection.wants("removed"):
             channel = self._connection.channel.url
             self._ledger.give(self._connection.facts.removed(check, channel=channel), check.id)
@@ -88,10 +90,17 @@ class Interpreter:
             if (path := self._left.get(check.cookie)) is not None:
                 self._follow(path, check)
 
+    def _change(self, check: Check) -> None:
+        """Each upload brings some of these: whoever is to look at the path anyway will see it."""
+        waiting = self._ledger.waiting(check.path)
+        if waiting is None or waiting.is_taken:
+            check.is_upload, check.is_change = False, True
+            self._ledger.look(check)
+
     def _follow(self, path: str, arrived: Check) -> None:
         """The rename took along an upload that was not looked at yet: one upload, under its new name."""
         upload = self._ledger.waiting(path)
-        if upload is not None and not arrived.done:
+        if upload is not None and upload.is_upload and not arrived.done:
             arrived.is_upload = True
             self._ledger.settle(upload)
 

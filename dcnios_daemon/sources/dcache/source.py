@@ -18,6 +18,7 @@ from dcnios_daemon.sources.dcache.interpreter import Interpreter
 from dcnios_daemon.sources.dcache.ledger import Ledger, Position
 from dcnios_daemon.sources.dcache.reader import Reader
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
+from dcnios_daemon.sources.dcache.tape import Tape
 from dcnios_daemon.sources.dcache.timing import Timing
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Watches
@@ -76,7 +77,11 @@ class DcacheSource:
             walker.owe("new channel" if channel.is_new else "other channel")
         elif not stored.listed:
             walker.owe("unfinished")
-        elif not knew_all or any(watch.recursive for watch in self._settings.watch.values()):
+        elif (
+            not knew_all
+            or "staged" in self._settings.on
+            or any(watch.recursive for watch in self._settings.watch.values())
+        ):
             walker.owe("start")
         else:
             walker.resume(stored.listed_at)
@@ -161,6 +166,7 @@ class DcacheSource:
             watches=Watches(),
             ledger=self._ledger,
             facts=Facts(source=self._name, clock=self._clock),
+            tape=Tape(self._name),
             clock=self._clock,
             timing=self._timing,
         )
