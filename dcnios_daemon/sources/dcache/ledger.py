@@ -111,6 +111,15 @@ class Ledger:
         self._last = number
         self.to_give.set()
 
+    def park(self, number: int) -> None:
+        """The stream's event with this id is kept by someone for later: see :meth:`unpark`."""
+        self._hold(number)
+
+    def unpark(self, number: int) -> None:
+        """It has been dealt with, or is now in a check."""
+        self._let_go(number)
+        self.to_give.set()
+
     def owes_listing(self) -> None:
         """Something may have been lost."""
         self._listed_at = None
