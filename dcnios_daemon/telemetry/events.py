@@ -217,6 +217,17 @@ class ListingFailed(Signal):
     error: str
 
 
+class TapeMemoryFull(Signal):
+    """More files are on tape only than are remembered: that the others are staged is not noticed. Said once
+    a pass."""
+
+    name = "source.tape_memory_full"
+    level = "error"
+    source: str
+    most: int
+    advice: str = "watch fewer directories for staged, or give them to several sources"
+
+
 class InputMalformed(Signal):
     """Something unreadable came in. It was refused or kept as bytes; nothing else was touched."""
 

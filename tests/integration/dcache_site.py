@@ -25,12 +25,15 @@ class Site(DcacheRig):
         self.more = more
         self.timing = QUICK
         self.bench = Bench(self)
+        self.source: DcacheSource
+        """The one that was built last."""
 
     def build(self) -> Source:
         """With what the test asks for."""
-        return DcacheSource(
+        self.source = DcacheSource(
             name=NAME, settings=settings(self.dcache, **self.more), instance="test", timing=self.timing
         )
+        return self.source
 
     def created(self) -> list[str]:
         """The uploads in the journal."""

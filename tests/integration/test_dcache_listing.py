@@ -169,7 +169,7 @@ async def test_all_calls_together_stay_below_what_the_frontend_allows(
     there = [f"/data/{number}/f" for number in range(50)]
     for path in there:
         await site.dcache.upload(path)
-    told = [f"/data/f{number}" for number in range(50)]
+    told = [f"/data/{number}/g" for number in range(50)]  # many of one directory would be listed
     async with site.bench.running():
         await until(lambda: site.count("listing") > 1)
         for path in told:  # to be looked at, while all else is being listed

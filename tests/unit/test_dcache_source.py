@@ -23,6 +23,7 @@ from dcnios_daemon.sources.dcache.namespace import Entry
 from dcnios_daemon.sources.dcache.reader import Reader
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.sse import Frame
+from dcnios_daemon.sources.dcache.tape import Tape
 from dcnios_daemon.sources.dcache.timing import Timing
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Place, Watches
@@ -64,6 +65,7 @@ class Scene:
             watches=Watches(),
             ledger=self.ledger,
             facts=Facts(source="det", clock=Stopped()),
+            tape=Tape("det"),
             clock=Stopped(),
             timing=Timing(grace=0.5),
         )
@@ -78,6 +80,10 @@ class Scene:
         happening = Happening(name, cookie, mask)
         self.interpreter.take(Note(happening, "s"), place, data=b"{}", number=self.number)
         self.ledger.passed(self.number)
+
+    def position(self) -> str:
+        batch = self.ledger.batch(0.0)
+        return "" if batch is None else batch.cursor or ""
 
     def looks(self) -> list[Check]:
         return self.ledger.due(1e9)
@@ -95,7 +101,7 @@ class Scene:
         ({"watch": {"raw": {"path": "/a/../b"}}}, r"must not contain"),
         ({"watch": {"a": {"path": "/d", "recursive": True}, "b": {"path": "/d/e"}}}, "already watched by a"),
         ({"watch": {"a": {"path": "/d"}, "b": {"path": "/d/"}}}, "already watched"),
-        ({"on": ["staged"]}, "created"),
+        ({"on": ["message"]}, "created"),
         ({"on": []}, "on"),
         ({"username": "u"}, "go together"),
         ({"username": "u", "password": "p"}, "one of token"),
@@ -292,9 +298,13 @@ def test_an_overflow_owes_a_listing() -> None:
 
 
 @pytest.mark.parametrize("flag", ["IN_IGNORED", "IN_DELETE_SELF", "IN_MOVE_SELF"])
-def test_a_lost_root_begins_all_anew(flag: str) -> None:
-    with pytest.raises(Disconnected, match="/data/raw"):
-        Scene().tell(flag)
+def test_a_lost_root_is_watched_anew_and_everything_listed(flag: str) -> None:
+    """As an error it would end each connection: the event comes again until its id is stored."""
+    scene = Scene()
+    scene.connection.watches.add(RAW, "s", armed=0.0)
+    scene.tell(flag)
+    assert not scene.walker.is_idle
+    assert '"id":0' in scene.position()
 
 
 def test_a_lost_directory_below_does_not() -> None:
@@ -348,7 +358,7 @@ async def test_a_gap_in_the_numbers_owes_a_listing(
     scene = Scene()
     stream = reader(scene, expected)
     for number in numbers:
-        await stream._take(closed(number))
+        stream._take(closed(number))
     assert scene.walker.is_idle is not owes
     assert [look.id for look in scene.looks()] == [each for each in numbers if each >= (expected or 0)]
 
@@ -369,7 +379,7 @@ async def test_a_gap_in_the_numbers_owes_a_listing(
 )
 async def test_what_cannot_be_read_is_said_and_made_good_by_a_listing(frame: Frame) -> None:
     scene = Scene()
-    await reader(scene)._take(frame)
+    reader(scene)._take(frame)
     assert not scene.walker.is_idle
     assert scene.looks() == []
 
@@ -380,15 +390,15 @@ async def test_what_cannot_be_read_is_said_and_made_good_by_a_listing(frame: Fra
 async def test_what_the_channel_says_of_itself(said: str, kind: type[SourceError] | None) -> None:
     frame = Frame("SYSTEM", None, msgspec.json.encode({"type": said, "subscription": "s"}))
     with pytest.raises(kind) if kind else nullcontext():
-        await reader(Scene())._take(frame)
+        reader(Scene())._take(frame)
 
 
 async def test_after_a_loss_any_number_may_come_next() -> None:
     scene = Scene()
     stream = reader(scene, expected=3)
-    await stream._take(Frame("SYSTEM", None, b'{"type":"EVENT_LOSS"}'))
+    stream._take(Frame("SYSTEM", None, b'{"type":"EVENT_LOSS"}'))
     assert not scene.walker.is_idle
-    await stream._take(closed(90))
+    stream._take(closed(90))
     assert [look.id for look in scene.looks()] == [90]
 
 

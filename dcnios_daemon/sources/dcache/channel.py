@@ -100,7 +100,7 @@ class Channel:
         if answer.status not in {CREATED, SEE_OTHER}:
             await self.delete(self.url)
             raise Disconnected(f"POST {url}: {answer.status}; a new channel is needed")
-        return Subscription(answer.location, is_new=answer.status == CREATED)
+        return Subscription(_location(answer, url), is_new=answer.status == CREATED)
 
     async def subscriptions(self) -> Sequence[str]:
         """The URLs of all subscriptions, in no order."""
@@ -123,6 +123,12 @@ async def _make(frontend: Frontend, client_id: str) -> str:
     answer = await frontend.call(
         "POST", frontend.url("/events/channels"), body={"client-id": client_id}, expect=(CREATED,)
     )
+    return _location(answer, frontend.url("/events/channels"))
+
+
+def _location(answer: Answer, url: str) -> str:
+    if not answer.location:
+        raise Malformed(f"POST {url}: {answer.status} without Location")
     return answer.location
 
 

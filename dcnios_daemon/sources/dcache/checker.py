@@ -149,12 +149,19 @@ class Checker:
     def _give(self, check: Check, entry: Entry) -> None:
         if check.done:
             return
+        if self._connection.wants("staged") and self._connection.tape.see(entry):
+            channel = self._connection.channel.url
+            self._ledger.give(self._facts.staged(check, entry, channel=channel), check.id)
+        if not check.is_change:
+            self._give_as_new(check, entry)
+        self._ledger.settle(check)
+
+    def _give_as_new(self, check: Check, entry: Entry) -> None:
         left = self._left(check.cookie) if check.cookie and not check.is_upload else None
         if left is not None and self._connection.wants("moved"):
             self._ledger.give(self._facts.moved(check, entry, left=left), check.id)
         if self._connection.wants("created"):
             self._ledger.give(self._facts.created(check, entry), check.id)
-        self._ledger.settle(check)
 
     def _not_yet(self, check: Check) -> None:
         if check.done:
@@ -162,7 +169,7 @@ class Checker:
         pause = min(self._timing.look_again * 2.0**check.tries, self._timing.longest_look)
         check.tries += 1
         due = self._clock.monotonic() + pause
-        if due > check.until:
+        if due > check.until or check.is_change:
             self._ledger.settle(check)
         else:
             self._ledger.again(check, due)

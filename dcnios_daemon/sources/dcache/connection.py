@@ -8,6 +8,7 @@ from dcnios_daemon.sources.dcache.facts import Facts
 from dcnios_daemon.sources.dcache.frontend import Frontend
 from dcnios_daemon.sources.dcache.ledger import Ledger
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
+from dcnios_daemon.sources.dcache.tape import Tape
 from dcnios_daemon.sources.dcache.timing import Timing
 from dcnios_daemon.sources.dcache.watches import Watches
 
@@ -25,6 +26,7 @@ class Connection:
     """Changed only by the walker."""
     ledger: Ledger
     facts: Facts
+    tape: Tape
     clock: Clock
     timing: Timing
 

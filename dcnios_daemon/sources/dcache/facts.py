@@ -2,8 +2,9 @@
 
 Identities: an upload is its PNFS-ID, so that stream and listings agree, a rename changes nothing and an
 overwrite is a new one. A rename is its cookie. A removal, of which nothing else is left, is its place in the
-stream. The time of an upload is the file's creation in the name space, which all ways of learning of it agree
-on; the modification time would be the client's.
+stream; so is a staging, or the moment of the listing that showed it. The time of an upload is the file's
+creation in the name space, which all ways of learning of it agree on; the modification time would be the
+client's.
 """
 
 from pathlib import PurePosixPath
@@ -47,6 +48,18 @@ class Facts:
             more={"from": left},
         )
 
+    def staged(self, check: Check, entry: Entry, *, channel: str) -> Event:
+        """A file that was on tape only and is online again."""
+        told = f"at {check.found_at}" if check.id is None else check.id
+        return self._event(
+            check,
+            entry,
+            action=Action.STAGED,
+            key=event_key(self._source, "staged", entry.pnfsid, channel, told),
+            time=self._clock.now(),
+            more={},
+        )
+
     def removed(self, check: Check, *, channel: str) -> Event:
         """A file that is no more; nothing but its path is known."""
         return Event(
@@ -83,7 +96,7 @@ class Facts:
         )
 
 
-def as_if_told(path: str, subscription: str) -> bytes:
-    """What the stream would have said of an upload that only a listing showed."""
-    happening = Happening(mask=("IN_CLOSE_WRITE",), name=PurePosixPath(path).name)
+def as_if_told(path: str, subscription: str, *, flag: str = "IN_CLOSE_WRITE") -> bytes:
+    """What the stream would have said of an upload, or else, that only a listing showed."""
+    happening = Happening(mask=(flag,), name=PurePosixPath(path).name)
     return msgspec.json.encode(Note(event=happening, subscription=subscription))

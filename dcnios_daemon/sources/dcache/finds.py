@@ -17,23 +17,41 @@ class Finds:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._is_wanted = connection.wants("created")
 
     def take(self, place: Place, entry: Entry) -> bool:
         """An entry of the directory at this place; whether it makes an event, or may make one yet."""
-        if not (entry.is_file and self._is_wanted):
+        if not entry.is_file:
             return False
-        now, timing = self._connection.clock.monotonic(), self._connection.timing
-        path = join(place.path, entry.name)
-        check = Check(
-            place=place,
-            path=path,
-            due=now + timing.longest_look,
-            until=now + timing.patience,
-            data=as_if_told(path, self._connection.watches.url(place.path)),
-        )
+        was_staged = self._connection.wants("staged") and self._was_staged(place, entry)
+        if not self._connection.wants("created"):
+            return was_staged
+        check = self._check(place, entry, flag="IN_CLOSE_WRITE")
         if entry.is_complete:
             self._connection.ledger.give(self._connection.facts.created(check, entry), None)
         else:
             self._connection.ledger.look(check)
         return True
+
+    def _was_staged(self, place: Place, entry: Entry) -> bool:
+        """A page is some time old when its last entry is taken: so it is looked at before it is believed."""
+        tape = self._connection.tape
+        if not entry.is_online or not tape.keeps(entry):
+            tape.see(entry)
+            return False
+        check = self._check(place, entry, flag="IN_ATTRIB")
+        check.due -= self._connection.timing.longest_look
+        check.is_upload, check.is_change = False, True
+        self._connection.ledger.look(check)
+        return True
+
+    def _check(self, place: Place, entry: Entry, *, flag: str) -> Check:
+        now, timing = self._connection.clock.monotonic(), self._connection.timing
+        path = join(place.path, entry.name)
+        return Check(
+            place=place,
+            path=path,
+            due=now + timing.longest_look,
+            until=now + timing.patience,
+            data=as_if_told(path, self._connection.watches.url(place.path), flag=flag),
+            found_at=self._connection.clock.now(),
+        )

@@ -4,6 +4,7 @@ Facts: dCache's ``InotifyEventPayload`` (one flag first, then ``IN_ISDIR``; null
 (the five SYSTEM types), ``Inotify`` (management flags stand alone).
 """
 
+from collections.abc import Collection
 from urllib.parse import unquote
 
 import msgspec
@@ -18,7 +19,16 @@ FLAGS = (
     "IN_MOVE_SELF",
     "IN_ONLYDIR",
 )
-"""What a watch asks for. Without the flags of reading: our own listings would come back as events."""
+"""What every watch asks for. Without the flags of reading: our own listings would come back as events."""
+
+
+def flags(on: Collection[str]) -> tuple[str, ...]:
+    """What a watch asks for so that these actions can be told.
+
+    >>> flags(["created"]) == FLAGS, "IN_ATTRIB" in flags(["staged"])
+    (True, True)
+    """
+    return (*FLAGS, "IN_ATTRIB") if "staged" in on else FLAGS
 
 
 class Happening(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -7,7 +7,6 @@ the second half of a rename before the first. So nothing here rests on order.
 from collections import OrderedDict
 from typing import TypeVar
 
-from dcnios_daemon.core.errors import Disconnected
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.inotify import Note, join
 from dcnios_daemon.sources.dcache.ledger import Check
@@ -34,11 +33,7 @@ class Interpreter:
         return self._left.get(cookie)
 
     def take(self, note: Note, place: Place, *, data: bytes, number: int) -> None:
-        """An event of a watched directory; ``data`` is its JSON as it came.
-
-        Raises:
-            Disconnected: What the configuration names is no longer watched: all begins anew.
-        """
+        """An event of a watched directory; ``data`` is its JSON as it came."""
         happening = note.event
         match happening.flag:
             case "IN_Q_OVERFLOW":
@@ -53,8 +48,11 @@ class Interpreter:
                 self._file(flag, check)
 
     def _itself(self, note: Note, place: Place) -> None:
+        """No error for a root either: the event would come again at each new connection, and end it."""
         if place.is_root:
-            raise Disconnected(f"watch {place.watch}: {place.path} was moved or removed")
+            self._walker.leave(place.path)
+            self._walker.owe("root")
+            return
         # Moved ones are told of by their parents. IN_IGNORED may be the late end of a subscription that we
         # deleted and, the directory being the same, have made again under the same URL: it says nothing.
         if note.event.flag == "IN_DELETE_SELF":
@@ -75,6 +73,8 @@ class Interpreter:
             _remember(self._left, check.cookie, check.path)
             if (arrived := self._arrived.get(check.cookie)) is not None:
                 self._follow(check.path, arrived)
+        elif flag == "IN_ATTRIB" and self._connection.wants("staged"):
+            self._change(check)
         elif flag == "IN_DELETE" and self._connection.wants("removed"):
             channel = self._connection.channel.url
             self._ledger.give(self._connection.facts.removed(check, channel=channel), check.id)
@@ -88,10 +88,17 @@ class Interpreter:
             if (path := self._left.get(check.cookie)) is not None:
                 self._follow(path, check)
 
+    def _change(self, check: Check) -> None:
+        """Each upload brings some of these: whoever is to look at the path anyway will see it."""
+        waiting = self._ledger.waiting(check.path)
+        if waiting is None or waiting.is_taken:
+            check.is_upload, check.is_change = False, True
+            self._ledger.look(check)
+
     def _follow(self, path: str, arrived: Check) -> None:
         """The rename took along an upload that was not looked at yet: one upload, under its new name."""
         upload = self._ledger.waiting(path)
-        if upload is not None and not arrived.done:
+        if upload is not None and upload.is_upload and not arrived.done:
             arrived.is_upload = True
             self._ledger.settle(upload)
 

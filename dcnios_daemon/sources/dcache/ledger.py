@@ -66,6 +66,12 @@ class Check(msgspec.Struct, eq=False, kw_only=True):
     """Of the rename that told of it."""
     is_upload: bool = True
     """Whether something was written; else it may be a mere rename."""
+    is_change: bool = False
+    """Whether only something about it changed: then it is no upload, and no longer waited for."""
+    found_at: float = 0.0
+    """When a listing showed it, seconds since the epoch."""
+    is_taken: bool = False
+    """Whether it is being looked at."""
     tries: int = 0
     done: bool = False
 
@@ -105,6 +111,15 @@ class Ledger:
         self._last = number
         self.to_give.set()
 
+    def park(self, number: int) -> None:
+        """The stream's event with this id is kept by someone for later: see :meth:`unpark`."""
+        self._hold(number)
+
+    def unpark(self, number: int) -> None:
+        """It has been dealt with, or is now in a check."""
+        self._let_go(number)
+        self.to_give.set()
+
     def owes_listing(self) -> None:
         """Something may have been lost."""
         self._listed_at = None
@@ -138,11 +153,12 @@ class Ledger:
         self._hold(check.id)
         self._open += 1
         self._push(check)
-        self._by_path[check.path] = check
+        if not check.is_change or check.path not in self._by_path:
+            self._by_path[check.path] = check
 
     def again(self, check: Check, due: float) -> None:
         """Not now: look again."""
-        check.due = due
+        check.due, check.is_taken = due, False
         self._push(check)
 
     def settle(self, check: Check) -> None:
@@ -169,6 +185,7 @@ class Ledger:
                 break
             heapq.heappop(self._checks)
             if not check.done:
+                check.is_taken = True
                 taken.append(check)
         return taken
 

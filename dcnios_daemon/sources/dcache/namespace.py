@@ -37,6 +37,11 @@ class Entry(msgspec.Struct, frozen=True):
         return self.file_type == "REGULAR"
 
     @property
+    def is_online(self) -> bool:
+        """Whether it can be read without waiting for a tape."""
+        return self.is_file and self.locality.startswith("ONLINE")
+
+    @property
     def is_complete(self) -> bool:
         """Whether its upload has ended well. A size alone does not say so: clients may set it beforehand."""
         stored = self.locations or self.locality.startswith("ONLINE") or self.locality == "NEARLINE"

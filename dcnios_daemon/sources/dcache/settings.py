@@ -44,9 +44,14 @@ class DcacheSettings(Settings):
     below ``url``, for sites where a proxy leads to both."""
     watch: Annotated[Mapping[WatchName, Watch], Field(min_length=1)]
     """What is watched, each under a name that events carry as attribute ``watch``."""
-    on: Annotated[tuple[Literal["created", "moved", "removed"], ...], Field(min_length=1)] = ("created",)
+    on: Annotated[tuple[Literal["created", "moved", "removed", "staged"], ...], Field(min_length=1)] = (
+        "created",
+    )
     """What makes events. Only ``created`` survives every loss: listings cannot tell what was moved or
-    removed while nobody listened."""
+    removed while nobody listened. ``staged`` is a file that was on tape only when it was last seen and is
+    online now: what is staged while the daemon is away, or was flushed and staged between two looks, is
+    missed. Up to 200,000 files on tape are remembered, anew at each connection, for which everything is
+    listed then."""
     token: Secret | None = None
     """Bearer token or macaroon; a file is read anew for each connection."""
     username: str | None = None

@@ -1,6 +1,9 @@
 """The dCache source: one channel of the frontend, kept over restarts, with all that makes it trustworthy."""
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -18,9 +21,11 @@ from dcnios_daemon.sources.dcache.interpreter import Interpreter
 from dcnios_daemon.sources.dcache.ledger import Ledger, Position
 from dcnios_daemon.sources.dcache.reader import Reader
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
+from dcnios_daemon.sources.dcache.tape import Tape
 from dcnios_daemon.sources.dcache.timing import Timing
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Watches
+from dcnios_daemon.sources.patience import first_error
 from dcnios_daemon.telemetry.events import ChannelContested
 
 
@@ -69,14 +74,19 @@ class DcacheSource:
             )
         )
         self._response = await channel.open_stream(position.id)
-        await self._beat(channel, anchor=not resumes)
-        walker = self._assemble(channel, position, self._response)
-        knew_all = await walker.watch_roots()
+        walker, reader = self._assemble(channel, position, self._response)
+        async with _while(reader.run()):  # whatever is told again holds up our calls until it is read
+            await self._beat(channel, anchor=not resumes)
+            knew_all = await walker.watch_roots()
         if not resumes:
             walker.owe("new channel" if channel.is_new else "other channel")
         elif not stored.listed:
             walker.owe("unfinished")
-        elif not knew_all or any(watch.recursive for watch in self._settings.watch.values()):
+        elif (
+            not knew_all
+            or "staged" in self._settings.on
+            or any(watch.recursive for watch in self._settings.watch.values())
+        ):
             walker.owe("start")
         else:
             walker.resume(stored.listed_at)
@@ -87,6 +97,7 @@ class DcacheSource:
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reader.run(), name=f"{self._name}: stream")
+            group.create_task(self._reader.learn(), name=f"{self._name}: parked events")
             group.create_task(self._walker.run(), name=f"{self._name}: listing")
             group.create_task(self._checker.run(), name=f"{self._name}: looking")
 
@@ -151,7 +162,9 @@ class DcacheSource:
             await channel.subscribe("metronome", {"delay": 1, "count": 1})
         await channel.subscribe("metronome", {"delay": self._timing.beat})
 
-    def _assemble(self, channel: Channel, position: Position, stream: aiohttp.ClientResponse) -> Walker:
+    def _assemble(
+        self, channel: Channel, position: Position, stream: aiohttp.ClientResponse
+    ) -> tuple[Walker, Reader]:
         self._ledger = Ledger(position, store_every=self._timing.store)
         connection = Connection(
             source=self._name,
@@ -161,6 +174,7 @@ class DcacheSource:
             watches=Watches(),
             ledger=self._ledger,
             facts=Facts(source=self._name, clock=self._clock),
+            tape=Tape(self._name),
             clock=self._clock,
             timing=self._timing,
         )
@@ -176,4 +190,16 @@ class DcacheSource:
         )
         self._checker = Checker(connection, left=interpreter.left)
         self._walker = walker
-        return walker
+        return walker, self._reader
+
+
+@contextlib.asynccontextmanager
+async def _while(reading: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Read on while something else is done."""
+    try:
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(reading)
+            yield
+            task.cancel()
+    except BaseExceptionGroup as raised:
+        raise first_error(raised) from raised

@@ -18,7 +18,7 @@ from dcnios_daemon.core.errors import Disconnected, Malformed, Rejected
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.finds import Finds
 from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
-from dcnios_daemon.sources.dcache.inotify import FLAGS, is_below, join, tail
+from dcnios_daemon.sources.dcache.inotify import flags, is_below, join, tail
 from dcnios_daemon.sources.dcache.listing import pages
 from dcnios_daemon.sources.dcache.passes import Pass, Passes
 from dcnios_daemon.sources.dcache.watches import Place
@@ -188,6 +188,7 @@ class Walker:
         self._has_walked = True
         if ended.is_whole:
             self._release(self._watches.drop_unseen(ended.number))
+            self._connection.tape.sweep()
         source, limit = self._connection.source, self._connection.settings.max_watches
         SourceRelisted(source=source, cause=ended.cause, found=ended.found).emit()
         DirectoriesWatched(source=source, watched=len(self._watches), unwatched=ended.unwatched).emit()
@@ -304,9 +305,10 @@ class Walker:
     async def _subscribe(self, visit: _Visit) -> bool:
         """Whether the channel knew it before: then the watch has long settled."""
         place = visit.place
+        selector = {"path": place.path, "flags": flags(self._connection.settings.on)}
         self._is_subscribing = True
         try:
-            made = await self._channel.subscribe("inotify", {"path": place.path, "flags": FLAGS})
+            made = await self._channel.subscribe("inotify", selector)
         except (Missing, Forbidden) as error:
             if place.is_root:
                 raise Rejected(f"watch {place.watch}: {place.path}: {error}") from error
