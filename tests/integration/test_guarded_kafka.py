@@ -220,7 +220,7 @@ async def test_tokens_that_expire_are_read_anew_and_reading_goes_on(
 ) -> None:
     file = tmp_path / "token"
     logins = 0
-    revealed = login._revealed
+    revealed = login.revealed
 
     def counted(name: str, secret: Any) -> str:
         nonlocal logins
@@ -228,7 +228,7 @@ async def test_tokens_that_expire_are_read_anew_and_reading_goes_on(
         file.write_text(broker.token(seconds=1.5))
         return revealed(name, secret)
 
-    monkeypatch.setattr(login, "_revealed", counted)
+    monkeypatch.setattr(login, "revealed", counted)
     security = {"protocol": "SASL_PLAINTEXT", "mechanism": "OAUTHBEARER", "token_file": file}
     rig = GuardedRig(broker, "sasl", security)
     await rig.open()
