@@ -12,6 +12,7 @@ from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Source
 from dcnios_daemon.kafka import login
 from dcnios_daemon.sources import runner
+from dcnios_daemon.sources.kafka import source as kafka_source
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.source import KafkaSource
 from dcnios_daemon.sources.status import SourceState
@@ -132,6 +133,11 @@ BAD: dict[str, tuple[str, Callable[[GuardedKafka, Pki], Given], str]] = {
     ),
     "nobody": ("sasl", lambda *_: by_password("SCRAM-SHA-512", user="nobody"), "invalid credentials"),
     "expired": ("sasl", lambda broker, _: by_token(broker.token(seconds=-99)), "the token is refused: "),
+    "just expired": (
+        "sasl",
+        lambda broker, _: by_token(broker.token(seconds=-1)),
+        "the token is taken, but has expired",
+    ),
     "not for it": ("sasl", lambda broker, _: by_token(broker.token(audience="x")), "the token is refused: "),
     "no token": (
         "sasl",
@@ -239,3 +245,26 @@ async def test_tokens_that_expire_are_read_anew_and_reading_goes_on(
             await bench.all_accepted()
             assert running.status.state is SourceState.CONNECTED, running.status.error
     assert len(bench.journal.events) == len(rig.happened)
+
+
+async def test_a_token_that_nobody_renews_is_told_and_the_next_one_mends_it(
+    broker: GuardedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_source, "_PROBE_AFTER", 0.2)
+    monkeypatch.setattr(kafka_source, "_POLL", 0.2)
+    file = tmp_path / "token"
+    file.write_text(broker.token(seconds=1.5))
+    security = {"protocol": "SASL_PLAINTEXT", "mechanism": "OAUTHBEARER", "token_file": file}
+    rig = GuardedRig(broker, "sasl", security)
+    await rig.open()
+    bench = Bench(rig)
+    async with bench.running() as running:
+        await rig.happen(1)
+        await bench.all_accepted()
+        async with asyncio.timeout(30):
+            while "the token is taken, but has expired" not in (running.status.error or ""):  # noqa: ASYNC110 - it calls nobody
+                await asyncio.sleep(0.01)
+        file.write_text(broker.token())
+        await rig.happen(3)
+        await bench.all_accepted()
+    assert bench.journal.duplicates == 0
