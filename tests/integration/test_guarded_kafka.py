@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest
 
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Source
@@ -268,3 +270,30 @@ async def test_a_token_that_nobody_renews_is_told_and_the_next_one_mends_it(
         await rig.happen(3)
         await bench.all_accepted()
     assert bench.journal.duplicates == 0
+
+
+async def allow(broker: GuardedKafka, *rules: tuple[int, str, int]) -> None:
+    """Let the stranger do it: kind of thing (2 topic, 3 group), its name, operation (3 read, 8 describe)."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    for kind, name, operation in rules:
+        request = CreateAclsRequest(kind, name, 3, "User:stranger", "*", operation, 3)
+        answer = await admin._client.send(1, request)
+        assert [code for code, _ in answer.creation_responses] == [0]
+    await admin.close()
+
+
+async def test_a_topic_that_may_be_seen_but_not_read_is_told(broker: GuardedKafka) -> None:
+    rig = GuardedRig(broker, "sasl", by_password("PLAIN", user="stranger"))
+    await rig.open()
+    rig.block["group"] = rig.topic
+    await allow(broker, (2, rig.topic, 8), (3, rig.topic, 3))
+    bench = Bench(rig)
+    async with bench.running() as running:
+        async with asyncio.timeout(20):
+            while running.status.state is not SourceState.FAILED:  # noqa: ASYNC110 - a status calls nobody
+                await asyncio.sleep(0.01)
+        assert f"TopicAuthorizationFailedError: {rig.topic}" in (running.status.error or "")
+        await allow(broker, (2, rig.topic, 3))
+        await rig.happen(3)
+        await bench.all_accepted()
