@@ -287,7 +287,16 @@ async def test_a_topic_that_may_be_seen_but_not_read_is_told(broker: GuardedKafk
     rig = GuardedRig(broker, "sasl", by_password("PLAIN", user="stranger"))
     await rig.open()
     rig.block["group"] = rig.topic
-    await allow(broker, (2, rig.topic, 8), (3, rig.topic, 3))
+    other, open_to_us = f"{rig.topic}-other", f"{rig.topic}-open"
+    for topic in (other, open_to_us):
+        await make_topic(broker.bootstrap, topic, 1)
+    await allow(broker, (2, rig.topic, 8), (2, other, 8), (2, open_to_us, 3), (3, rig.topic, 3))
+    where = broker.at("sasl")
+    topics = [rig.topic, other, open_to_us]
+    assert await source(kind="kafka", **rig.block | {"topics": topics}) == [
+        f"topic '{topic}' on {where} may be seen but not read: grant the right to read it"
+        for topic in (rig.topic, other)
+    ]
     bench = Bench(rig)
     async with bench.running() as running:
         async with asyncio.timeout(20):

@@ -33,6 +33,10 @@ async def check(
                 f"no topic on {where} that may be seen matches {settings.pattern!r} as a whole: create one, "
                 f"or correct sources.{name}.pattern"
             )
+        findings += [
+            f"topic {topic!r} on {where} may be seen but not read: grant the right to read it"
+            for topic in await membership.topics.unreadable()
+        ]
         try:
             await membership.try_group()
         except Rejected as error:
