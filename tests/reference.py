@@ -27,6 +27,7 @@ from dcnios_daemon.kafka.settings import KafkaSecurity
 from dcnios_daemon.sinks.cluster import KubernetesSettings
 from dcnios_daemon.sinks.spec import Resources, StageOut, Volume
 from dcnios_daemon.sources.dcache.settings import Watch
+from dcnios_daemon.sources.kafka.schema_registry import RegistrySettings
 
 PAGE = Path(__file__).parent.parent / "docs" / "configuration.md"
 
@@ -107,7 +108,7 @@ def render() -> str:
     all_sources, all_runs = kinds.SOURCE.kinds(), kinds.RUN.kinds()
     nested: dict[str, list[tuple[str, type[Settings]]]] = {
         "dcache": [("watch.*", Watch)],
-        "kafka": [("security", KafkaSecurity)],
+        "kafka": [("security", KafkaSecurity), ("registry", RegistrySettings)],
     }
     for kind in sorted(all_sources):
         lines += _section(f"`sources.*` of kind `{kind}`", all_sources[kind])

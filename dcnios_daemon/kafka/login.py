@@ -31,17 +31,17 @@ def options(security: KafkaSecurity) -> dict[str, Any]:
         chosen["sasl_oauth_token_provider"] = _token_provider(security.token)
     if security.password is not None:
         chosen["sasl_plain_username"] = security.username
-        chosen["sasl_plain_password"] = _revealed("password", security.password)
+        chosen["sasl_plain_password"] = revealed("password", security.password)
     return chosen
 
 
 def _tls(security: KafkaSecurity) -> ssl.SSLContext:
-    with _naming("ca_file", security.ca_file):
+    with naming("ca_file", security.ca_file):
         context = ssl.create_default_context(cafile=security.ca_file)
     if security.client_cert is not None:
-        with _naming("client_cert", security.client_cert), security.client_cert.open("rb"):
+        with naming("client_cert", security.client_cert), security.client_cert.open("rb"):
             pass  # the library below would not say which of the two it misses
-        with _naming("client_key", security.client_key or security.client_cert):
+        with naming("client_key", security.client_key or security.client_cert):
             # An encrypted key must not make it ask on the terminal.
             context.load_cert_chain(security.client_cert, security.client_key, password="")
     return context
@@ -53,13 +53,18 @@ def _token_provider(token: Secret) -> Any:  # noqa: ANN401 - untyped
 
     class TokenProvider(library.library().abc.AbstractTokenProvider):  # type: ignore[misc]
         async def token(self) -> str:
-            return await asyncio.to_thread(_revealed, "token", token)
+            return await asyncio.to_thread(revealed, "token", token)
 
     return TokenProvider()
 
 
-def _revealed(name: str, secret: Secret) -> str:
-    with _naming(f"{name}_file", secret.path):
+def revealed(name: str, secret: Secret) -> str:
+    """A secret that is not empty. Reads its file, if it has one.
+
+    Raises:
+        Unusable: It cannot.
+    """
+    with naming(f"{name}_file", secret.path):
         credential = secret.reveal()
     if not credential:
         raise Unusable(f"{name}_file {secret.path} is empty")
@@ -67,8 +72,8 @@ def _revealed(name: str, secret: Secret) -> str:
 
 
 @contextmanager
-def _naming(name: str, path: Path | None) -> Iterator[None]:
-    """Failures to use a file say which it is: TLS' own do not."""
+def naming(name: str, path: Path | None) -> Iterator[None]:
+    """Failures to use a file within become :class:`Unusable`, which says which it is: TLS' own do not."""
     try:
         yield
     except ssl.SSLError as error:

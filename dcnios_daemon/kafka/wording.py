@@ -48,12 +48,7 @@ def reason(error: BaseException, security: KafkaSecurity) -> str:
     if name == "UnsupportedSaslMechanismError":
         return f"they do not take logins by {security.mechanism} there: correct mechanism"
     text = str(error) or name
-    return f"{text}: {_hint(security)}" if name in _CLOSED else text
-
-
-def _hint(security: KafkaSecurity) -> str:
-    hint = _HINTS[security.protocol]
-    return f"{hint}, or the token has expired" if security.token is not None else hint
+    return f"{text}: {_HINTS[security.protocol]}" if name in _CLOSED else text
 
 
 def _of_tls(error: BaseException | None) -> ssl.SSLError | None:

@@ -1,4 +1,4 @@
-"""What is said of Kafka's partitions, and how far behind we are in them."""
+"""What is said of Kafka's partitions and values, and how far behind we are."""
 
 from collections.abc import Mapping
 
@@ -22,6 +22,16 @@ class TopicReplaced(Signal):
     level = "warning"
     source: str
     topic: str
+
+
+class ValuesKept(Signal):
+    """Record values of a schema are of a type that is not decoded: they are passed on as they are. Said once
+    for each schema and connection."""
+
+    name = "kafka.values_kept"
+    source: str
+    schema: int
+    schema_type: str
 
 
 class OffsetsLost(Signal):

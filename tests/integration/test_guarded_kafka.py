@@ -7,11 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.protocol.admin import CreateAclsRequest
 
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Source
 from dcnios_daemon.kafka import login
 from dcnios_daemon.sources import runner
+from dcnios_daemon.sources.kafka import source as kafka_source
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.source import KafkaSource
 from dcnios_daemon.sources.status import SourceState
@@ -132,6 +135,11 @@ BAD: dict[str, tuple[str, Callable[[GuardedKafka, Pki], Given], str]] = {
     ),
     "nobody": ("sasl", lambda *_: by_password("SCRAM-SHA-512", user="nobody"), "invalid credentials"),
     "expired": ("sasl", lambda broker, _: by_token(broker.token(seconds=-99)), "the token is refused: "),
+    "just expired": (
+        "sasl",
+        lambda broker, _: by_token(broker.token(seconds=-1)),
+        "the token is taken, but has expired",
+    ),
     "not for it": ("sasl", lambda broker, _: by_token(broker.token(audience="x")), "the token is refused: "),
     "no token": (
         "sasl",
@@ -220,7 +228,7 @@ async def test_tokens_that_expire_are_read_anew_and_reading_goes_on(
 ) -> None:
     file = tmp_path / "token"
     logins = 0
-    revealed = login._revealed
+    revealed = login.revealed
 
     def counted(name: str, secret: Any) -> str:
         nonlocal logins
@@ -228,7 +236,7 @@ async def test_tokens_that_expire_are_read_anew_and_reading_goes_on(
         file.write_text(broker.token(seconds=1.5))
         return revealed(name, secret)
 
-    monkeypatch.setattr(login, "_revealed", counted)
+    monkeypatch.setattr(login, "revealed", counted)
     security = {"protocol": "SASL_PLAINTEXT", "mechanism": "OAUTHBEARER", "token_file": file}
     rig = GuardedRig(broker, "sasl", security)
     await rig.open()
@@ -239,3 +247,62 @@ async def test_tokens_that_expire_are_read_anew_and_reading_goes_on(
             await bench.all_accepted()
             assert running.status.state is SourceState.CONNECTED, running.status.error
     assert len(bench.journal.events) == len(rig.happened)
+
+
+async def test_a_token_that_nobody_renews_is_told_and_the_next_one_mends_it(
+    broker: GuardedKafka, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kafka_source, "_PROBE_AFTER", 0.2)
+    monkeypatch.setattr(kafka_source, "_POLL", 0.2)
+    file = tmp_path / "token"
+    file.write_text(broker.token(seconds=1.5))
+    security = {"protocol": "SASL_PLAINTEXT", "mechanism": "OAUTHBEARER", "token_file": file}
+    rig = GuardedRig(broker, "sasl", security)
+    await rig.open()
+    bench = Bench(rig)
+    async with bench.running() as running:
+        await rig.happen(1)
+        await bench.all_accepted()
+        async with asyncio.timeout(30):
+            while "the token is taken, but has expired" not in (running.status.error or ""):  # noqa: ASYNC110 - it calls nobody
+                await asyncio.sleep(0.01)
+        file.write_text(broker.token())
+        await rig.happen(3)
+        await bench.all_accepted()
+    assert bench.journal.duplicates == 0
+
+
+async def allow(broker: GuardedKafka, *rules: tuple[int, str, int]) -> None:
+    """Let the stranger do it: kind of thing (2 topic, 3 group), its name, operation (3 read, 8 describe)."""
+    admin = AIOKafkaAdminClient(bootstrap_servers=broker.bootstrap)
+    await admin.start()
+    for kind, name, operation in rules:
+        request = CreateAclsRequest(kind, name, 3, "User:stranger", "*", operation, 3)
+        answer = await admin._client.send(1, request)
+        assert [code for code, _ in answer.creation_responses] == [0]
+    await admin.close()
+
+
+async def test_a_topic_that_may_be_seen_but_not_read_is_told(broker: GuardedKafka) -> None:
+    rig = GuardedRig(broker, "sasl", by_password("PLAIN", user="stranger"))
+    await rig.open()
+    rig.block["group"] = rig.topic
+    other, open_to_us = f"{rig.topic}-other", f"{rig.topic}-open"
+    for topic in (other, open_to_us):
+        await make_topic(broker.bootstrap, topic, 1)
+    await allow(broker, (2, rig.topic, 8), (2, other, 8), (2, open_to_us, 3), (3, rig.topic, 3))
+    where = broker.at("sasl")
+    topics = [rig.topic, other, open_to_us]
+    assert await source(kind="kafka", **rig.block | {"topics": topics}) == [
+        f"topic '{topic}' on {where} may be seen but not read: grant the right to read it"
+        for topic in (rig.topic, other)
+    ]
+    bench = Bench(rig)
+    async with bench.running() as running:
+        async with asyncio.timeout(20):
+            while running.status.state is not SourceState.FAILED:  # noqa: ASYNC110 - a status calls nobody
+                await asyncio.sleep(0.01)
+        assert f"TopicAuthorizationFailedError: {rig.topic}" in (running.status.error or "")
+        await allow(broker, (2, rig.topic, 3))
+        await rig.happen(3)
+        await bench.all_accepted()

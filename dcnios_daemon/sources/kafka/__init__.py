@@ -5,5 +5,6 @@ exactly what a journal holds: a batch's offsets are committed when it is acknowl
 partition that was taken away meanwhile, since its next owner reads on from what was committed and the keys
 (topic, partition, offset, timestamp) tell what was seen before.
 
-``membership`` owns the client library, ``records`` makes events, ``source`` is the port.
+``membership`` owns the client library, ``records`` makes events, ``values`` decodes what names a schema of a
+registry (``schema_registry``, ``avro``), ``source`` is the port.
 """

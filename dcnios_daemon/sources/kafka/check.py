@@ -2,9 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 
-from dcnios_daemon.core.errors import Rejected
+from dcnios_daemon.core.clock import SystemClock
+from dcnios_daemon.core.errors import Disconnected, Rejected
 from dcnios_daemon.sources.kafka.membership import Membership
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
+from dcnios_daemon.sources.kafka.values import Values
 
 
 async def check(
@@ -18,6 +20,7 @@ async def check(
     group = settings.group or f"dcnios-{instance}"
     where = ", ".join(settings.bootstrap)
     membership = Membership(settings=settings, group=group, client=f"dcnios-{name}-check")
+    values = Values(source=name, settings=settings.registry, clock=SystemClock())
     try:
         await membership.connect()
         findings = [
@@ -30,10 +33,19 @@ async def check(
                 f"no topic on {where} that may be seen matches {settings.pattern!r} as a whole: create one, "
                 f"or correct sources.{name}.pattern"
             )
+        findings += [
+            f"topic {topic!r} on {where} may be seen but not read: grant the right to read it"
+            for topic in await membership.topics.unreadable()
+        ]
         try:
             await membership.try_group()
         except Rejected as error:
             findings.append(f"{error}: grant it, or correct sources.{name}.group")
+        try:
+            await values.check()
+        except (Disconnected, Rejected) as error:
+            findings.append(f"{error} (sources.{name}.registry)")
     finally:
+        await values.aclose()
         await membership.leave()
     return findings

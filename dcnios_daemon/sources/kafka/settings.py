@@ -14,6 +14,7 @@ from pydantic import (
 
 from dcnios_daemon.core.settings import Settings
 from dcnios_daemon.kafka.settings import Bootstrap, KafkaSecurity, Topic
+from dcnios_daemon.sources.kafka.schema_registry import RegistrySettings
 
 
 def _compiles(pattern: str) -> str:
@@ -57,6 +58,8 @@ class KafkaSettings(Settings):
     """``true``, or a name (``group.instance.id``) that no other member has: while this daemon restarts, for
     up to a minute, its partitions wait for it and no other daemon is interrupted. Else they move."""
     security: KafkaSecurity = KafkaSecurity()
+    registry: RegistrySettings | None = None
+    """The schema registry that values refer to. Without one, values are passed on byte for byte."""
 
     @model_validator(mode="after")
     def _topics_or_pattern(self) -> Self:

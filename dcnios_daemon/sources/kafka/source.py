@@ -12,6 +12,7 @@ from dcnios_daemon.sources.kafka.membership import Membership
 from dcnios_daemon.sources.kafka.places import Memory, Partition, Places
 from dcnios_daemon.sources.kafka.records import Reader, Record
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
+from dcnios_daemon.sources.kafka.values import Values
 from dcnios_daemon.telemetry import kafka as telemetry
 
 _BATCH_RECORDS = 500
@@ -49,6 +50,7 @@ class KafkaSource:
     ) -> None:
         self._name = name
         self._clock = clock or SystemClock()
+        self._values = Values(source=name, settings=settings.registry, clock=self._clock)
         self._reader = Reader(source=name, instance=instance, clock=self._clock)
         self._places = Places(name=name, settings=settings)
         self._membership = membership or Membership(
@@ -96,6 +98,7 @@ class KafkaSource:
             await self._take()
             if self._failure is not None:
                 raise self._failure
+            await self._values.learn([record.value for record in self._taken])
             if self._is_ours:
                 self._give()
         return self._given
@@ -123,6 +126,7 @@ class KafkaSource:
         """Leave the group."""
         self._nothing_given.set()
         self._lags.show({})
+        await self._values.aclose()
         await self._membership.leave()
 
     # --- rebalance: called by the membership, in the middle of our waiting for it ---------------------------
@@ -210,7 +214,7 @@ class KafkaSource:
             self._remember(topic, partition, offset)
         told |= moved
         self._given = Batch(
-            events=tuple([self._reader.event(record) for record in self._taken]),
+            events=tuple([self._values.decoded(self._reader.event(record)) for record in self._taken]),
             cursor=msgspec.json.encode(self._memory).decode() if self._taken or is_first else None,
             receipt=_Receipt(self._term, moved),
         )

@@ -7,9 +7,12 @@ from typing import Any
 
 from dcnios_daemon.core.errors import Disconnected, Rejected
 from dcnios_daemon.kafka.brokers import Brokers
+from dcnios_daemon.kafka.library import library
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 
 _PATIENCE = 30.0
+_LOOK_MS = 700
+"""A broker answers within half a second, even if it has no records."""
 
 
 class Topics:
@@ -50,6 +53,28 @@ class Topics:
     async def missing(self) -> Collection[str]:
         """Those that were named and are not there, or that we may not see."""
         return sorted(set(self._settings.topics) - set(await self.found()))
+
+    async def unreadable(self) -> Collection[str]:
+        """Those that may be seen but not read. It reads a little at the end of each, outside of the group:
+        for a consumer that has not joined and never will."""
+        aiokafka = library()
+        places = {topic: aiokafka.TopicPartition(topic, 0) for topic in await self.found()}
+        denied: set[str] = set()
+        if not places:
+            return []
+        with self._brokers.failures():
+            async with asyncio.timeout(_PATIENCE):
+                self._consumer.assign(list(places.values()))
+                await self._consumer.seek_to_end()
+                while denied < set(places):
+                    try:
+                        await self._consumer.getmany(timeout_ms=_LOOK_MS)
+                        break
+                    except aiokafka.errors.TopicAuthorizationFailedError as error:
+                        told = set(map(str, error.args)) & set(places)
+                        denied |= told
+                        self._consumer.pause(*(places[topic] for topic in told))
+        return sorted(denied)
 
     async def check(self) -> None:
         """Make sure that brokers answer, that all that were named are there, and that none of those that were
