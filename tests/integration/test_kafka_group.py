@@ -9,6 +9,7 @@ import random
 import re
 import secrets
 import sqlite3
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing
 from pathlib import Path
@@ -25,7 +26,6 @@ from tests.servers.fixtures import KafkaAccess
 FULL = os.environ.get("DCNIOS_TEST_SCALE") == "full"
 RECORDS, KILLS = (200_000, 20) if FULL else (20_000, 3)
 PARTITIONS = 12
-TIMES = 1_700_000_000_000
 _ORDER = re.compile(rb'"order": ?"([^"]+)"')
 
 
@@ -35,6 +35,8 @@ class Group:
     def __init__(self, bootstrap: str, folder: Path, *, static_member: bool) -> None:
         self.bootstrap = bootstrap
         self.topic = f"group-{secrets.token_hex(4)}"
+        self.began = int(time.time() * 1000)
+        """The first record's time: of now, since a broker deletes what is old."""
         self.places: dict[bytes, tuple[int, int]] = {}
         """The key in a journal to partition and offset."""
         source = {
@@ -73,13 +75,13 @@ class Group:
             for begin in range(first, first + count, 500):
                 sent = [
                     await producer.send(
-                        self.topic, b'{"n":%d}' % n, partition=n % PARTITIONS, timestamp_ms=TIMES + n
+                        self.topic, b'{"n":%d}' % n, partition=n % PARTITIONS, timestamp_ms=self.began + n
                     )
                     for n in range(begin, min(begin + 500, first + count))
                 ]
                 for n, written in enumerate(await asyncio.gather(*sent), start=begin):
                     place = (written.partition, written.offset)
-                    key = event_key("frames", self.topic, *place, TIMES + n)
+                    key = event_key("frames", self.topic, *place, self.began + n)
                     self.places[bytes.fromhex(key)] = place
         finally:
             await producer.stop()
