@@ -245,7 +245,7 @@ async def test_the_lag_of_each_partition_is_told_while_it_is_ours(
     await rig.happen(2000 * PARTITIONS)
     bench.journal.takes.clear()
     async with bench.running():
-        await until(lambda: sum(lags().values()) == 2000 * PARTITIONS - 500)
+        await until(lambda: sum(lags().values()) == 2000 * PARTITIONS - 2000)
         bench.journal.takes.set()
         await until(lambda: lags() == {str(number): 0.0 for number in range(PARTITIONS)})
     assert lags() == {}
