@@ -11,13 +11,17 @@ ORDER_HEX = 20
 _ROUTE_CUT = 31
 
 
-def _digest(*parts: str | bytes) -> str:
+def _framed(*parts: str | bytes) -> bytes:
     framed = bytearray()
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
         framed += len(raw).to_bytes(8, "big")
         framed += raw
-    return hashlib.sha256(framed).hexdigest()
+    return bytes(framed)
+
+
+def _digest(*parts: str | bytes) -> str:
+    return hashlib.sha256(_framed(*parts)).hexdigest()
 
 
 def event_key(source: str, *identity: str | bytes | int) -> str:
@@ -28,6 +32,22 @@ def event_key(source: str, *identity: str | bytes | int) -> str:
         identity: What makes the happening itself at its origin (topic, partition, offset, ...).
     """
     return _digest(source, *[str(part) if isinstance(part, int) else part for part in identity])[:KEY_HEX]
+
+
+class KeyMaker:
+    """Gives :func:`event_key` for many happenings whose identities begin alike, at half the cost."""
+
+    def __init__(self, source: str, *beginning: str | bytes | int) -> None:
+        parts = [str(part) if isinstance(part, int) else part for part in beginning]
+        self._begun = hashlib.sha256(_framed(source, *parts))
+
+    def key(self, *rest: int) -> str:
+        """The key of the happening whose identity ends so."""
+        digest = self._begun.copy()
+        for number in rest:
+            text = b"%d" % number
+            digest.update(len(text).to_bytes(8, "big") + text)
+        return digest.hexdigest()[:KEY_HEX]
 
 
 def order_name(route: str, key: str, attempt: int) -> str:

@@ -16,6 +16,8 @@ from dcnios_daemon.sources.kafka.source import KafkaSource
 from tests.contract.source_rig import NAME, Bench, Rig
 
 PARTITIONS = 4
+FOR_EVER = {"retention.ms": "-1"}
+"""Records whose time is long ago are deleted else, whenever the broker comes by."""
 
 
 @asynccontextmanager
@@ -48,6 +50,8 @@ class RealKafkaRig(Rig):
         self.group = self.topic
         self.instance = "test"
         self.more: dict[str, Any] = {}
+        self.built: KafkaSource
+        """The last that was."""
 
     async def open(self) -> None:
         """Make the topic."""
@@ -56,7 +60,7 @@ class RealKafkaRig(Rig):
     async def make(self, topic: str, partitions: int = PARTITIONS) -> None:
         """Make a topic, and see it there."""
         async with admin_of(self.bootstrap) as admin:
-            await admin.create_topics([NewTopic(topic, partitions, 1)])
+            await admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=FOR_EVER)])
             while topic not in await admin.list_topics():  # noqa: ASYNC110 - the broker tells nobody
                 await asyncio.sleep(0.02)
 
@@ -82,7 +86,9 @@ class RealKafkaRig(Rig):
     def build(self) -> Source:
         """As the registry would."""
         given = {"bootstrap": [self.bootstrap], "topics": [self.topic], "group": self.group}
-        return KafkaSource(name=NAME, settings=KafkaSettings(**(given | self.more)), instance=self.instance)
+        settings = KafkaSettings(**(given | self.more))
+        self.built = KafkaSource(name=NAME, settings=settings, instance=self.instance)
+        return self.built
 
     async def happen(self, count: int) -> None:
         """To all partitions in turn."""

@@ -1,6 +1,7 @@
 """Records become events; what is committed is what was acknowledged. On a group in memory."""
 
 import asyncio
+from datetime import UTC, datetime
 
 import pytest
 from pydantic import ValidationError
@@ -175,19 +176,19 @@ async def test_a_cancelled_read_loses_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_batches_are_bounded_by_count_and_by_bytes() -> None:
     broker = Broker(partitions=1)
-    for _ in range(700):
+    for _ in range(2500):
         broker.write(b"")
-    for _ in range(90):
+    for _ in range(190):
         broker.write(bytes(100_000))
     source = made(broker)
     await source.connect(None)
     sizes: list[tuple[int, int]] = []
-    while sum(count for count, _ in sizes) < 790:
+    while sum(count for count, _ in sizes) < 2690:
         batch = await source.read()
         sizes.append((len(batch.events), sum(len(each.data) for each in batch.events)))
         await source.ack(batch)
-    assert sizes[0] == (500, 0)
-    assert all(size < 10_000_000 for _, size in sizes)
+    assert sizes[0] == (2000, 0)
+    assert all(size < 15_000_000 for _, size in sizes)
     assert len(sizes) >= 3
 
 
@@ -276,6 +277,125 @@ async def test_a_cursor_of_another_shape_does_no_harm() -> None:
     assert (await source.read()).cursor == '{"frames":{"topic_id":"one","offsets":{"0":1}}}'
 
 
+# --- where to begin and to go on -------------------------------------------------------------------------
+
+
+async def all_of(source: KafkaSource, count: int) -> list[str]:
+    """Read and acknowledge until there are so many."""
+    found: list[str] = []
+    while len(found) < count:
+        batch = await source.read()
+        found += [f"{each.attributes['offset']}" for each in batch.events]
+        await source.ack(batch)
+    return found
+
+
+async def test_an_offset_of_a_topic_that_is_gone_says_nothing_about_the_new_one() -> None:
+    broker = Broker(partitions=1)
+    for _ in range(3):
+        broker.write(b"old")
+    source = made(broker)
+    await source.connect(None)
+    await all_of(source, 3)
+    broker.make_again("two")
+    for _ in range(5):
+        broker.write(b"new")
+    again = made(broker)
+    await again.connect("{}")
+    assert await all_of(again, 5) == ["0", "1", "2", "3", "4"]
+    assert broker.marks["frames", 0] == Mark(5, "two")
+
+
+async def test_a_topic_made_again_while_we_read_ends_the_connection_at_the_next_look(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(kafka_source, "_PROBE_AFTER", 0.0)
+    broker = Broker(partitions=1)
+    source = made(broker)
+    await source.connect(None)
+    broker.make_again("two")
+    broker.write(b"x")
+    with pytest.raises(Disconnected, match="made again"):
+        await source.read()
+
+
+async def test_brokers_that_know_no_ids_are_believed_until_an_offset_cannot_be() -> None:
+    broker = Broker(partitions=1)
+    broker.topic_id = ""
+    for _ in range(3):
+        broker.write(b"old")
+    source = made(broker)
+    await source.connect(None)
+    await all_of(source, 3)
+    broker.make_again("")
+    broker.write(b"new")
+    again = made(broker)
+    await again.connect("{}")
+    assert await all_of(again, 1) == ["0"]
+
+
+async def test_a_group_that_was_forgotten_goes_on_at_the_cursor() -> None:
+    broker = Broker(partitions=1)
+    for _ in range(5):
+        broker.write(b"x")
+    source = made(broker)
+    await source.connect('{"frames":{"topic_id":"one","offsets":{"0":3}}}')
+    assert await all_of(source, 2) == ["3", "4"]
+
+
+async def test_a_cursor_of_another_topic_is_no_witness() -> None:
+    broker = Broker(partitions=1)
+    for _ in range(2):
+        broker.write(b"x")
+    source = made(broker)
+    await source.connect('{"frames":{"topic_id":"gone","offsets":{"0":1}}}')
+    assert await all_of(source, 2) == ["0", "1"]
+
+
+async def test_a_first_start_that_could_not_be_told_to_the_group_is_begun_again() -> None:
+    """A rebalance in the middle of the first one: what is not committed must not be taken for seen."""
+    broker = Broker(partitions=1)
+    broker.write(b"old")
+    source = made(broker, SETTINGS.model_copy(update={"start": "latest"}))
+    member = source._membership
+    assert isinstance(member, FakeMembership)
+    member.refuses_commits = True
+    await source.connect(None)
+    member.refuses_commits = False
+    await broker.rebalance()
+    broker.write(b"new")
+    assert await all_of(source, 1) == ["1"]
+
+
+async def test_nothing_is_given_or_committed_between_two_assignments(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was fetched is dropped then, and the positions are behind it."""
+    monkeypatch.setattr(kafka_source, "_POLL", 0.01)
+    broker = Broker(partitions=1)
+    broker.write(b"x")
+    source = made(broker)
+    await source.connect(None)
+    await source.ack(await source.read())  # the first start is told
+    broker.write(b"y")
+    await source._take()
+    await source._revoked()
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.1):
+            await source.read()
+    assert broker.committed == {("frames", 0): 1}
+
+
+async def test_a_dropped_batch_is_not_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kafka_source, "_REVOKE_PATIENCE", 0.01)
+    broker = Broker(partitions=1)
+    broker.write(b"x")
+    source = made(broker)
+    await source.connect(None)
+    await source.read()
+    broker.marks.clear()
+    await broker.rebalance()
+    assert await all_of(source, 1) == ["0"]
+
+
 # --- settings -----------------------------------------------------------------------------------------
 
 
@@ -294,8 +414,26 @@ def test_security_that_cannot_work_is_refused(security: dict[str, str], word: st
 
 
 @pytest.mark.parametrize(
-    "given", [{"bootstrap": []}, {"topics": []}, {"bootstrap": ["b"]}, {"topics": ["a b"]}]
+    "given",
+    [
+        {"bootstrap": []},
+        {"topics": []},
+        {"bootstrap": ["b"]},
+        {"topics": ["a b"]},
+        {"pattern": "raw.*"},
+        {"topics": [], "pattern": "("},
+        {"start": "2026-03-01"},
+        {"start": "soon"},
+        {"static_member": "a b"},
+    ],
 )
-def test_addresses_and_topics_that_cannot_be_are_refused(given: dict[str, list[str]]) -> None:
+def test_what_cannot_be_is_refused(given: dict[str, object]) -> None:
     with pytest.raises(ValidationError):
         KafkaSettings.model_validate({"bootstrap": ["b:1"], "topics": ["t"]} | given)
+
+
+def test_a_start_a_pattern_and_a_static_member_are_read_as_they_are_meant() -> None:
+    given = {"bootstrap": ["b:1"], "pattern": r"raw\..*", "start": "2026-03-01T00:00:00Z"}
+    settings = KafkaSettings.model_validate(given | {"static_member": "TRUE"})
+    assert settings.start == datetime(2026, 3, 1, tzinfo=UTC)
+    assert settings.static_member is True

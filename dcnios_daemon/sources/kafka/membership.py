@@ -28,6 +28,7 @@ _SESSION_MS = 10_000
 """A killed daemon's partitions are free after this."""
 _STATIC_SESSION_MS = 60_000
 """A static member has so long to come back."""
+_HEARTBEAT_MS = 3_000
 _METADATA_MS = 60_000
 """New topics and partitions are seen after this."""
 _AGAIN = 0.1
@@ -89,6 +90,7 @@ class Membership:
                 fetch_max_bytes=_FETCH_BYTES,
                 max_partition_fetch_bytes=_PARTITION_BYTES,
                 metadata_max_age_ms=_METADATA_MS,
+                heartbeat_interval_ms=_HEARTBEAT_MS,
                 session_timeout_ms=_STATIC_SESSION_MS if self._static_name else _SESSION_MS,
                 rebalance_timeout_ms=_SESSION_MS,
                 max_poll_interval_ms=math.inf,  # the library's own watch over how often we fetch: none

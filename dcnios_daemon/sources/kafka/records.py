@@ -8,7 +8,7 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.event import Action, Event
-from dcnios_daemon.core.names import KEY_HEX, event_key
+from dcnios_daemon.core.names import KEY_HEX, KeyMaker
 
 KEY_HEADER = "dcnios-key"
 """A record header that carries the key of the event inside: another daemon's, kept as it is."""
@@ -50,6 +50,8 @@ class Reader:
         self._source = source
         self._instance = instance.encode()
         self._clock = clock
+        self._keys: dict[tuple[str, int], KeyMaker] = {}
+        """By topic and partition."""
 
     def event(self, record: Record) -> Event:
         """The record as an event: ``message``, or ``removed`` for a tombstone (no value at all)."""
@@ -64,7 +66,7 @@ class Reader:
             key = self._kept_key(dict(record.headers))
         data = record.value or b""
         return Event(
-            key=key or event_key(self._source, topic, partition, offset, timestamp),
+            key=key or self._key_maker(topic, partition).key(offset, timestamp),
             source=self._source,
             kind="kafka",
             subject=topic,
@@ -75,6 +77,12 @@ class Reader:
             content_type=attributes.get("header.content-type") or content_type(data),
             attributes=attributes,
         )
+
+    def _key_maker(self, topic: str, partition: int) -> KeyMaker:
+        maker = self._keys.get((topic, partition))
+        if maker is None:
+            maker = self._keys[topic, partition] = KeyMaker(self._source, topic, partition)
+        return maker
 
     def _kept_key(self, headers: Mapping[str, bytes | None]) -> str | None:
         key = headers.get(KEY_HEADER) or b""

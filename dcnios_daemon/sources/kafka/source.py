@@ -15,10 +15,10 @@ from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.values import Values
 from dcnios_daemon.telemetry import kafka as telemetry
 
-_BATCH_RECORDS = 500
+_BATCH_RECORDS = 2000
 _BATCH_BYTES = 4 << 20
-_CHUNK = 50
-"""Records fetched at once, so that big ones cannot carry a batch far over its bound."""
+_CHUNK = 100
+"""Records taken at once, so that big ones cannot carry a batch far over its bound."""
 _POLL = 5.0
 _PROBE_AFTER = 60.0
 """The brokers are asked this often whether they and the topics are still there, and still the same."""

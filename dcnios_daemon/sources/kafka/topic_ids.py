@@ -1,8 +1,8 @@
 """Asks brokers for the ids of topics, which tell a topic that was deleted and made again from the old one.
 
 The client library knows topics by name only: its newest Metadata request is version 5, ids came with 10
-(KIP-516). Version 12 (Kafka 2.8 has 11, 3.1 has 12) is spelled out here after Kafka's MetadataRequest.json
-and MetadataResponse.json. This module imports the client library: import it late.
+(KIP-516). Version 12 is spelled out here after Kafka's MetadataRequest.json and MetadataResponse.json. This
+module imports the client library: import it late.
 """
 
 import base64

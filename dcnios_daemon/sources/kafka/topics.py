@@ -23,8 +23,7 @@ class Topics:
         self._brokers = brokers
         self._settings = settings
         self.ids: dict[str, str] = {}
-        """Topic to id, of those that were looked at; none where the brokers are too old to tell (before
-        Kafka 2.8)."""
+        """Topic to id, of those that were looked at; none where the brokers are too old to tell."""
 
     @property
     def pattern(self) -> str:
