@@ -24,7 +24,7 @@ from dcnios_daemon.sinks.kafka.sink import KafkaPlan
 from dcnios_daemon.sinks.spec import SinkContext
 from dcnios_daemon.sources.kafka.records import Reader
 from tests.fakes.desk import make_order
-from tests.integration.test_kafka_source import admin_of
+from tests.integration.kafka_rig import admin_of
 from tests.servers.fixtures import KafkaAccess
 from tests.servers.guarded_kafka import PASSWORD, GuardedKafka
 from tests.servers.kafka import Kafka

@@ -15,8 +15,8 @@ import pytest
 from aiohttp import test_utils, web
 
 from tests.daemon import DaemonProcess, daemon, eventually, free_port
+from tests.integration.kafka_rig import producer_of
 from tests.integration.test_kafka_sink import new_topic, records
-from tests.integration.test_kafka_source import producer_of
 from tests.servers.kafka import Kafka
 from tests.servers.workspace import Workspace
 
