@@ -2,8 +2,10 @@
 
 import asyncio
 import json
+import os
 import random
 import secrets
+import signal
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -12,6 +14,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+import yaml
 from aiohttp import test_utils, web
 
 from tests.daemon import DaemonProcess, daemon, eventually, free_port
@@ -169,6 +172,30 @@ async def test_a_dead_result_can_be_replayed_and_makes_no_result(tmp_path: Path)
         await until(process, "results", {"succeeded": 2})
         page = await process.get("/api/v1/status")
         assert page["routes"]["results"] == {"run": "process", "from": ["results"]}
+
+
+async def test_sighup_begins_and_ends_results(tmp_path: Path) -> None:
+    settings = {
+        "sources": HOOKS,
+        "routes": {"good": {"from": ["hooks"], "run": {"kind": "dry-run"}}},
+    }
+    async with daemon(tmp_path, settings) as process:
+        await post(process, 1)
+        await until(process, "good", {"succeeded": 1})
+        document = yaml.safe_load(process.config.read_text())
+        for results, count in (({"run": {"kind": "dry-run"}}, 2), (None, 3)):
+            process.config.write_text(yaml.safe_dump(document | {"results": results}))
+            os.kill(process.pid, signal.SIGHUP)
+            await eventually(lambda: reloads(process, count - 1), "reloaded")  # noqa: B023 - used at once
+            await post(process, count)
+            await until(process, "good", {"succeeded": count})
+        await until(process, "results", {"succeeded": 1})
+
+
+async def reloads(process: DaemonProcess, count: int) -> bool:
+    """Whether it has taken the configuration anew so often."""
+    await asyncio.sleep(0)
+    return process.tail().count('"daemon.reloaded"') >= count
 
 
 async def replay(process: DaemonProcess, delivery: int) -> None:
