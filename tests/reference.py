@@ -19,6 +19,7 @@ from dcnios_daemon.config.model import (
     LimitSettings,
     Log,
     Match,
+    Results,
     RetrySettings,
     Route,
 )
@@ -127,7 +128,9 @@ def render() -> str:
         for kind in sorted(all_runs)
         for line in _section(f"`routes.*.run` of kind `{kind}`", all_runs[kind])
     ]
+    lines += _section("`results`", Results)
     runs: list[tuple[str, type[Settings]]] = [
+        ("security` of kind `kafka", KafkaSecurity),
         ("resources", Resources),
         ("stage_out.*", StageOut),
         ("volumes.*", Volume),

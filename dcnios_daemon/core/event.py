@@ -56,16 +56,16 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 
 def context_attributes(event: Event) -> dict[str, str]:
     """What a CloudEvent 1.0 says of itself beside its data."""
-    partition = event.attributes.get("partitionkey")
-    extensions = {"partitionkey": partition} if partition else {}
-    return extensions | {
+    said = {
         "specversion": "1.0",
         "id": event.key,
         "source": f"/dcnios/{event.source}",
         "type": f"dcnios.{event.kind}.{event.action}",
         "subject": event.subject,
         "time": iso(event.time),
+        "partitionkey": event.attributes.get("partitionkey", ""),
     }
+    return {name: text for name, text in said.items() if text}
 
 
 def cloudevent(event: Event, *, with_data: bool = True) -> dict[str, Any]:

@@ -5,7 +5,9 @@ store for its links) is missing is left alone by itself, so that its backlog doe
 again and again, and the other routes go on.
 """
 
+import math
 import random
+from collections import Counter
 from collections.abc import Callable
 
 from dcnios_daemon.core.clock import Clock
@@ -16,6 +18,8 @@ from dcnios_daemon.dispatch.route import Route
 from dcnios_daemon.dispatch.submission import Verdict
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
+UNANSWERED = 16
+"""Orders on their way to one of several neighbours of a kind: one that hangs leaves workers for others."""
 LONGEST_ASKED = 300.0
 """Seconds: a neighbour that asks for more is asked again after this, by one order."""
 
@@ -28,18 +32,22 @@ class Quiet:
         self._sinks: dict[tuple[str, str], Cooldown] = {}
         self._routes: dict[str, Cooldown] = {}
         self._parked: list[OpenOrder] = []
+        self._unanswered: Counter[tuple[str, str]] = Counter()
 
     def room(self, route: Route) -> float:
         """How many orders of the route may be sent now as far as this goes."""
-        return min(cooldown.room() for cooldown in self._of(route))
+        return min(self._places(route), *(cooldown.room() for cooldown in self._of(route)))
 
     def wait(self, route: Route) -> float | None:
         """Seconds until there is room; None when only an answer makes room."""
+        if self._places(route) < 1:
+            return None
         waits = [cooldown.wait() for cooldown in self._of(route)]
         return None if None in waits else max(wait for wait in waits if wait is not None)
 
     def chosen(self, order: OpenOrder, route: Route) -> None:
         """The order is about to be sent."""
+        self._unanswered[_neighbour(route)] += 1
         for cooldown in self._of(route):
             cooldown.chosen(order)
 
@@ -49,6 +57,7 @@ class Quiet:
 
     def withdrawn(self, order: OpenOrder, route: Route) -> None:
         """The order is not sent after all."""
+        self._unanswered[_neighbour(route)] -= 1
         for cooldown in self._of(route):
             cooldown.withdrawn(order)
 
@@ -61,6 +70,7 @@ class Quiet:
             verdict: What came of it.
             asked: The pause that the neighbour asked for.
         """
+        self._unanswered[_neighbour(route)] -= 1
         sink, own = self._of(route)
         if verdict in {Verdict.TAKEN, Verdict.REFUSED}:
             sink.succeeded()
@@ -94,11 +104,19 @@ class Quiet:
         waits = [self.wait(order.run) for order in self._parked if order.run is not None]
         return min((wait for wait in waits if wait is not None), default=None)
 
+    def _places(self, route: Route) -> float:
+        """How many more orders may be on their way to the route's neighbour."""
+        return UNANSWERED - self._unanswered[_neighbour(route)] if route.neighbour else math.inf
+
     def _of(self, route: Route) -> tuple[Cooldown, Cooldown]:
         """The sink's, then the route's own."""
-        neighbour = (route.sink, route.neighbour)
+        neighbour = _neighbour(route)
         if neighbour not in self._sinks:
             self._sinks[neighbour] = Cooldown(self._clock)
         if route.name not in self._routes:
             self._routes[route.name] = Cooldown(self._clock)
         return self._sinks[neighbour], self._routes[route.name]
+
+
+def _neighbour(route: Route) -> tuple[str, str]:
+    return route.sink, route.neighbour

@@ -13,6 +13,9 @@ from dcnios_daemon.sinks.http import HttpRun, HttpSink
 from dcnios_daemon.sinks.http import check as http_check
 from dcnios_daemon.sinks.http import neighbour as http_neighbour
 from dcnios_daemon.sinks.job import JobRun, JobSink
+from dcnios_daemon.sinks.kafka import KafkaRun, KafkaSink
+from dcnios_daemon.sinks.kafka import check as kafka_check
+from dcnios_daemon.sinks.kafka import neighbour as kafka_neighbour
 from dcnios_daemon.sinks.process import ProcessRun, ProcessSink
 from dcnios_daemon.sinks.spec import SinkContext
 
@@ -38,6 +41,7 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
 KINDS: dict[str, SinkKind] = {
     "job": SinkKind(settings=JobRun, build=JobSink, check=job_check.check),
     "http": SinkKind(settings=HttpRun, build=HttpSink, check=http_check, neighbour=http_neighbour),
+    "kafka": SinkKind(settings=KafkaRun, build=KafkaSink, check=kafka_check, neighbour=kafka_neighbour),
     "process": SinkKind(settings=ProcessRun, build=ProcessSink),
     "dry-run": SinkKind(settings=DryRun, build=DryRunSink),
 }

@@ -14,6 +14,9 @@ from aiohttp import test_utils, web
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.ports import Order, Plan, Sink, State
 from dcnios_daemon.sinks.job import JobSink
+from dcnios_daemon.sinks.kafka import KafkaSink
+from dcnios_daemon.sinks.kafka.record import Record
+from dcnios_daemon.sinks.kafka.writer import Place, Writer
 from dcnios_daemon.sinks.registry import KINDS
 from dcnios_daemon.sinks.spec import SinkContext
 from tests.fakes.cluster import FakeCluster
@@ -91,7 +94,28 @@ class HttpRig(Rig):
         return web.Response(status=202)
 
 
-RIGS = {"dry-run": DryRunRig, "http": HttpRig, "process": ProcessRig, "job": JobRig}
+class FakeWriter(Writer):
+    """Brokers that take everything. The real ones' turn is in tests/integration."""
+
+    async def write(self, order: str, record: Record) -> Place:
+        await asyncio.sleep(0)
+        return Place(0, 0)
+
+
+class KafkaRig(Rig):
+    run = {"bootstrap": ["broker:9092"], "topic": "frames"}  # noqa: RUF012
+
+    def sink(self) -> Sink:
+        return KafkaSink(self.context, writer=FakeWriter)
+
+
+RIGS = {
+    "dry-run": DryRunRig,
+    "http": HttpRig,
+    "process": ProcessRig,
+    "job": JobRig,
+    "kafka": KafkaRig,
+}
 
 
 @pytest_asyncio.fixture(params=RIGS)

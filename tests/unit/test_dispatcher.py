@@ -127,6 +127,41 @@ class House:
         await self.journal.aclose()
 
 
+async def test_a_neighbour_that_hangs_leaves_workers_for_others() -> None:
+    class Hanging(ToyPlan):
+        async def submit(self, order: Order) -> None:
+            await super().submit(order)
+            await asyncio.Event().wait()
+
+    house, other = House(neighbour="here"), ToyPlan()
+    hanging = Hanging()
+    house.routes["r"] = Route(name="r", plan=hanging, sink="toy", neighbour="here")
+    house.routes["o"] = Route(name="o", plan=other, sink="toy", neighbour="there")
+    house.dispatcher = house.make()
+    async with house.running():
+        await house.give(200)
+        await hanging.until(quiet.UNANSWERED)
+        await house.give_to("o", 100, start=1000)
+        await other.until(100)
+        assert len(hanging.sent) == quiet.UNANSWERED
+
+
+async def test_a_neighbour_that_is_away_holds_up_its_own_routes_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one kind of sink, but not of one address."""
+    monkeypatch.setattr(quiet, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(quiet, "LONGEST_PAUSE", 3600.0)
+    house, other = House(neighbour="here"), ToyPlan()
+    house.routes["o"] = Route(name="o", plan=other, sink="toy", neighbour="there")
+    house.dispatcher = house.make()
+    house.plan.answers = [SinkUnavailable("away")]
+    async with house.running():
+        await house.give(1)
+        await house.plan.until(1)
+        await house.give_to("o", 3, start=10)
+        await other.until(3)
+        assert len(house.plan.sent) == 1
+
+
 async def test_an_event_becomes_an_order_and_its_outcome_settles_it() -> None:
     house = House()
     async with house.running():

@@ -19,6 +19,7 @@ from dcnios_daemon.buffer.fsck import fsck
 from dcnios_daemon.buffer.journal import SqliteJournal
 from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalFull, JournalUnavailable
 from dcnios_daemon.core.ports import Dead, State, Succeed
+from dcnios_daemon.core.results import ResultRule
 from tests.clocks import ManualClock
 from tests.contract.journal_rig import admit, bad, good, make_event, make_journal, numbers
 
@@ -297,6 +298,38 @@ async def test_a_file_taken_away_under_us_is_noticed(journal: SqliteJournal, pat
     path.with_name("elsewhere.db").rename(path)
     async with asyncio.timeout(10):
         await journal.gate.wait_open()
+
+
+# --- results ------------------------------------------------------------------------------------------
+
+
+async def test_an_end_and_its_result_are_one_transaction(path: Path, clock: ManualClock) -> None:
+    """After a crash there are both or none; and what is there is sound."""
+    copy = path.parent / "copy" / "journal.db"
+    async with opened(path, clock) as journal:
+        journal.on_finish(ResultRule(instance="here").admission)
+        await journal.append("uploads", admit(*range(40)), None)
+        claims = await journal.claim("train", 40)
+        async with asyncio.TaskGroup() as group:
+            endings = [
+                group.create_task(
+                    journal.finish([claim.delivery], good(claim), Succeed() if number % 3 else Dead())
+                )
+                for number, claim in enumerate(claims)
+            ]
+            await endings[0]
+            copy.parent.mkdir()
+            for part in ("", "-wal"):  # as a crash at this moment would leave them
+                shutil.copy(f"{path}{part}", f"{copy}{part}")
+        ended = await journal.deliveries(route="train", limit=100)
+        assert len(await journal.deliveries(route="results", limit=100)) == len(ended) == 40
+    for file in (path, copy):
+        assert await asyncio.to_thread(fsck, file) == []
+        async with opened(file, clock) as journal:
+            stats = (await journal.stats()).deliveries
+            assert stats["results"]["queued"] == sum(
+                stats["train"].get(end, 0) for end in ("succeeded", "dead")
+            )
 
 
 # --- fsck ---------------------------------------------------------------------------------------------

@@ -46,7 +46,8 @@ class HttpRun(Settings):
     url: Annotated[str, AfterValidator(_address)]
     mode: Literal["binary", "structured"] = "binary"
     """``binary``: the event's data is the body, all else headers. ``structured``: one JSON document. An order
-    for several events is a JSON batch in both."""
+    for several events is a JSON batch in both. Of the route's ``payload`` only ``reference`` counts: it
+    leaves the data out."""
     headers: Mapping[HeaderName, HeaderText] = Field(default_factory=dict)
     """Sent as they are; no secrets."""
     token: Secret | None = None

@@ -9,12 +9,7 @@ import msgspec
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import KEY_HEX, KeyMaker
-
-KEY_HEADER = "dcnios-key"
-"""A record header that carries the key of the event inside: another daemon's, kept as it is."""
-INSTANCE_HEADER = "dcnios-instance"
-"""The daemon that wrote the record. What it wrote itself is a new happening to it: under the kept key its
-journal would take it for a duplicate."""
+from dcnios_daemon.kafka.headers import INSTANCE_HEADER, KEY_HEADER
 
 _KEY = re.compile(rb"[0-9a-f]{%d}" % KEY_HEX)
 _JSON_ENDS = frozenset({b"{}", b"[]"})
