@@ -124,14 +124,15 @@ class SignedCalls:
             yield answer
 
     async def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            try:
-                tls = await asyncio.to_thread(_tls, self._settings)
-            except (OSError, ssl.SSLError) as error:
-                raise StoreError(f"ca_file {self._settings.ca_file}: {error}") from error
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls, limit=self._connections), trust_env=True
-            )
+        if self._session is not None:
+            return self._session
+        try:
+            tls = await asyncio.to_thread(_tls, self._settings)
+        except (OSError, ssl.SSLError) as error:
+            raise StoreError(f"ca_file {self._settings.ca_file}: {error}") from error
+        if self._session is None:  # another call may have been quicker
+            connector = aiohttp.TCPConnector(ssl=tls, limit=self._connections)
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
         return self._session
 
     async def aclose(self) -> None:

@@ -89,7 +89,7 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     occasion: tuple[str, ...]
     """What else tells this happening from others of the same name to the same object."""
     via: str
-    """``webhook``, ``listen`` or ``listing``."""
+    """``webhook``, ``listen``, ``sqs`` or ``listing``."""
     data: bytes
     """The notification's document with this one record."""
 
@@ -160,7 +160,7 @@ def _document_in(body: bytes) -> _Body:
         raise Malformed(f"the body is no S3 notification: {error}") from error
 
 
-def read_notification(body: bytes) -> list[Happening]:
+def read_notification(body: bytes, *, via: str = "webhook") -> list[Happening]:
     """The happenings in a notification, in MinIO's dialect or AWS's; none in a store's test message.
 
     Raises:
@@ -173,7 +173,7 @@ def read_notification(body: bytes) -> list[Happening]:
         raise Malformed("the body is no S3 notification: it has no Records")
     alone = len(document.records) == 1
     return [
-        _read_record(bytes(raw), index, body if alone else None, via="webhook")
+        _read_record(bytes(raw), index, body if alone else None, via=via)
         for index, raw in enumerate(document.records)
     ]
 
