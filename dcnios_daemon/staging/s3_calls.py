@@ -12,7 +12,7 @@ import yarl
 
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 from dcnios_daemon.staging.s3_answers import Refused, refusal
-from dcnios_daemon.staging.s3_identity import S3Settings, Signer
+from dcnios_daemon.staging.s3_identity import Keys, S3Settings, Signer, Unsigned
 
 _NO_ANSWER = 300
 _CONNECT = 10.0
@@ -87,27 +87,29 @@ class SignedCalls:
         session = await self._open_session()
         try:
             for is_last in (False, True):
-                async with self._send(session, call) as answer:
+                keys = await self._signer.identity.keys()
+                async with self._send(session, call, keys) as answer:
                     if answer.status < _NO_ANSWER:
                         yield answer
                         return
                     error = self._refused(call.where, answer.status, await answer.read())
-                if is_last or not await self._may_renew(error):
+                if is_last or not await self._may_renew(error, keys):
                     raise error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise StoreUnavailable(f"{call.where}: {type(error).__name__}: {error}") from error
 
-    async def _may_renew(self, error: StoreError) -> bool:
+    async def _may_renew(self, error: StoreError, used: Keys) -> bool:
         is_stale = isinstance(error, Refused) and error.code in _STALE
-        return is_stale and await self._signer.identity.renew()
+        return is_stale and await self._signer.identity.renew(used)
 
     @contextlib.asynccontextmanager
     async def _send(
-        self, session: aiohttp.ClientSession, call: Call
+        self, session: aiohttp.ClientSession, call: Call, keys: Keys
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = await self._signer.headers(
-            call.method, call.url, body=call.body, headers=call.headers, service=self._service
+        unsigned = Unsigned(
+            method=call.method, url=call.url, body=call.body, headers=call.headers, service=self._service
         )
+        headers = await self._signer.headers(unsigned, keys)
         if call.silence is not None:
             headers["Accept-Encoding"] = "identity"
         limits = aiohttp.ClientTimeout(

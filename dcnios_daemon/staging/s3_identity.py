@@ -70,6 +70,17 @@ class Keys(msgspec.Struct, frozen=True):
         return "<Keys>"
 
 
+class Unsigned(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is to be signed."""
+
+    method: str
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+    service: str
+    """What AWS calls it."""
+
+
 class Identity:
     """Who we are. Files and the AWS chain, which may ask a server, are read off the event loop."""
 
@@ -95,10 +106,11 @@ class Identity:
                 self._read_at = time.monotonic()
             return self._kept
 
-    async def renew(self) -> bool:
-        """The store does not know our keys: look for others now. Says whether there are."""
-        before, self._kept, self._chain = self._kept, None, None
-        return await self.keys() != before
+    async def renew(self, used: Keys) -> bool:
+        """The store does not know the keys that were used: look for others now. Says whether there are."""
+        if self._kept == used:  # else another call was quicker
+            self._kept, self._chain = None, None
+        return await self.keys() != used
 
     def lasts_until(self) -> float | None:
         """When our temporary keys, as used last, expire, in seconds since the epoch; None: never, or the
@@ -173,14 +185,17 @@ class Signer:
         auth.S3SigV4PostAuth(keys, "s3", self._region).add_auth(request)
         return fields
 
-    async def headers(
-        self, method: str, url: str, *, body: bytes, headers: Mapping[str, str], service: str
-    ) -> dict[str, str]:
-        """These headers and those that make the request ours."""
+    async def headers(self, unsigned: Unsigned, keys: Keys) -> dict[str, str]:
+        """Its headers and those that make the request the keys' owner's."""
         auth, awsrequest = await self._libraries()
-        request = awsrequest.AWSRequest(method=method, url=url, data=body, headers=dict(headers))
-        scheme = auth.S3SigV4Auth if service == "s3" else auth.SigV4Auth
-        scheme(await self.identity.keys(), service, self._region).add_auth(request)
+        request = awsrequest.AWSRequest(
+            method=unsigned.method,
+            url=unsigned.url,
+            data=unsigned.body,
+            headers=dict(unsigned.headers),
+        )
+        scheme = auth.S3SigV4Auth if unsigned.service == "s3" else auth.SigV4Auth
+        scheme(keys, unsigned.service, self._region).add_auth(request)
         return dict(request.headers.items())
 
     @staticmethod

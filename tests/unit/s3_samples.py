@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from tests.contract.source_rigs import notification
+from tests.contract.store_notification import notification
 
 AWS = {  # from the S3 user guide, "Event message structure"
     "Records": [

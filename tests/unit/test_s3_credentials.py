@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime as dt
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -73,6 +74,19 @@ async def test_keys_that_the_store_no_longer_knows_are_read_anew_and_it_is_asked
         store.knows = "new"
         await _list(made)
     assert store.asked == ["old", "old", "new"]
+
+
+async def test_of_many_calls_with_old_keys_each_is_made_once_more(tmp_path: Path) -> None:
+    access, store = tmp_path / "access", Store()
+    access.write_text("old")
+    async with client(store, access_key_file=str(access), secret_key="s") as made:
+        await _list(made)
+        access.write_text("new")
+        store.knows = "new"
+        async with asyncio.TaskGroup() as group:
+            for _ in range(5):
+                group.create_task(_list(made))
+    assert Counter(store.asked)["new"] == 5
 
 
 async def test_keys_that_stay_wrong_are_told_after_one_try(tmp_path: Path) -> None:

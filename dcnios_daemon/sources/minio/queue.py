@@ -125,7 +125,7 @@ class QueueReader:
                 broken += 1
                 await self._wait(broken, error)
             except StoreError as error:
-                raise Rejected(f"cannot read from the queue: {error}") from error
+                raise Rejected(str(error)) from error
 
     async def _wait(self, broken: int, error: StoreUnavailable) -> None:
         pause = backoff(broken, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
