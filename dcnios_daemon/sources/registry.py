@@ -1,6 +1,6 @@
 """Which kinds of source there are. A new one is a module beside this and one line here."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -18,6 +18,7 @@ from dcnios_daemon.sources.kafka import check as kafka_check
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.source import KafkaSource
 from dcnios_daemon.sources.minio import check as minio_check
+from dcnios_daemon.sources.minio import setup as minio_setup
 from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.sources.minio.source import MinioSource
 from dcnios_daemon.staging.files import FileStore
@@ -40,6 +41,10 @@ class SourceKind(msgspec.Struct, frozen=True, kw_only=True):
     and what would help, a sentence each; it changes nothing and raises any of our errors where it gets no
     further. ``targets`` is where results are put by way of it: place in the configuration to what it says.
     None: there is nobody to go to."""
+    setup: Callable[..., AsyncIterator[str]] | None = None
+    """``setup(name=…, settings=…, arn=…, dry_run=…)`` has the server tell the daemon (``arn``: by which of
+    its targets; None: found out), and yields what it did, or would do, line by line. It takes away nothing
+    that is there, and does nothing the second time. None: there is nothing to do."""
     any_payload: bool = False
     """Whether its events may hold what is no text, or more than an annotation takes."""
     token: Callable[[Any], Secret | None] = lambda _: None
@@ -69,6 +74,7 @@ KINDS: dict[str, SourceKind] = {
         build=MinioSource,
         store=S3Store,
         check=minio_check.check,
+        setup=minio_setup.setup,
         receives=True,
         token=lambda settings: settings.webhook_token,
     ),

@@ -13,6 +13,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 
+from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import Download, Upload
@@ -20,6 +21,7 @@ from dcnios_daemon.staging.s3_answers import S3Object, parse_page
 from dcnios_daemon.staging.s3_calls import Call, SignedCalls
 from dcnios_daemon.staging.s3_identity import S3Settings, Signer
 from dcnios_daemon.staging.transfer import read_authorities
+from dcnios_daemon.telemetry.events import LeaveIsShort
 
 __all__ = ["S3Client", "S3Settings", "S3Store"]
 
@@ -127,9 +129,15 @@ class S3Store:
     """Leave for the objects of one S3 store. Implements :class:`~dcnios_daemon.core.ports.KeyedStore`.
 
     Nothing is asked of the store: signing is local. Leave signed with temporary credentials ends with them.
+
+    Args:
+        settings: Which store, and as whom.
+        clock: Tells the time.
     """
 
-    def __init__(self, settings: S3Settings) -> None:
+    def __init__(self, settings: S3Settings, *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._told = False
         self._base = settings.base
         self._region = settings.region
         self._ca_file = settings.ca_file
@@ -144,14 +152,14 @@ class S3Store:
             address = f"{self._base}/{quote(bucket, safe='')}/{quote(key, safe='/~')}"
         except UnicodeEncodeError:
             raise StoreError(f"{subject!r}: S3 keys are UTF-8") from None
-        url = await self._signer.presign(address, seconds=_seconds(valid_for))
+        url = await self._signer.presign(address, seconds=await self._seconds(valid_for))
         return Download(url=url, authorities=await self._authorities())
 
     async def upload(self, target: str, *, valid_for: float) -> Upload:
         """A POST policy for all keys below ``s3://bucket/prefix/``."""
         bucket, prefix, url = self._place(target)
         fields = await self._signer.post_policy(
-            url, bucket=bucket, prefix=prefix, seconds=_seconds(valid_for)
+            url, bucket=bucket, prefix=prefix, seconds=await self._seconds(valid_for)
         )
         authorities = await self._authorities()
         return Upload(method="POST", url=url, prefix=prefix, fields=fields, authorities=authorities)
@@ -163,6 +171,20 @@ class S3Store:
         return Upload(
             method="S3", url=url, prefix=prefix, region=self._region, keys=keys, authorities=authorities
         )
+
+    async def _seconds(self, valid_for: float) -> int:
+        """How long leave is to last: no longer than what it is signed with. That it is shorter than asked for
+        is said once."""
+        seconds = max(1, min(int(valid_for), LONGEST))
+        keys = await self._signer.identity.keys()
+        if keys.token is None:
+            return seconds
+        ends = self._signer.identity.lasts_until()
+        left = seconds if ends is None else max(1, int(ends - self._clock.now()))
+        if not self._told and (ends is None or left < seconds):
+            self._told = True
+            LeaveIsShort(store=self._base, asked=seconds, left=None if ends is None else left).emit()
+        return min(seconds, left)
 
     def _place(self, target: str) -> tuple[str, str, str]:
         """Bucket, key prefix, and the bucket's URL."""
@@ -183,7 +205,3 @@ class S3Store:
 
     async def aclose(self) -> None:
         """Nothing is held."""
-
-
-def _seconds(valid_for: float) -> int:
-    return max(1, min(int(valid_for), LONGEST))

@@ -12,7 +12,7 @@ import yarl
 
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 from dcnios_daemon.staging.s3_answers import Refused, refusal
-from dcnios_daemon.staging.s3_identity import S3Settings, Signer
+from dcnios_daemon.staging.s3_identity import Keys, S3Settings, Signer, Unsigned
 
 _NO_ANSWER = 300
 _CONNECT = 10.0
@@ -87,27 +87,29 @@ class SignedCalls:
         session = await self._open_session()
         try:
             for is_last in (False, True):
-                async with self._send(session, call) as answer:
+                keys = await self._signer.identity.keys()
+                async with self._send(session, call, keys) as answer:
                     if answer.status < _NO_ANSWER:
                         yield answer
                         return
                     error = self._refused(call.where, answer.status, await answer.read())
-                if is_last or not await self._may_renew(error):
+                if is_last or not await self._may_renew(error, keys):
                     raise error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise StoreUnavailable(f"{call.where}: {type(error).__name__}: {error}") from error
 
-    async def _may_renew(self, error: StoreError) -> bool:
+    async def _may_renew(self, error: StoreError, used: Keys) -> bool:
         is_stale = isinstance(error, Refused) and error.code in _STALE
-        return is_stale and await self._signer.identity.renew()
+        return is_stale and await self._signer.identity.renew(used)
 
     @contextlib.asynccontextmanager
     async def _send(
-        self, session: aiohttp.ClientSession, call: Call
+        self, session: aiohttp.ClientSession, call: Call, keys: Keys
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        headers = await self._signer.headers(
-            call.method, call.url, body=call.body, headers=call.headers, service=self._service
+        unsigned = Unsigned(
+            method=call.method, url=call.url, body=call.body, headers=call.headers, service=self._service
         )
+        headers = await self._signer.headers(unsigned, keys)
         if call.silence is not None:
             headers["Accept-Encoding"] = "identity"
         limits = aiohttp.ClientTimeout(
@@ -124,14 +126,15 @@ class SignedCalls:
             yield answer
 
     async def _open_session(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            try:
-                tls = await asyncio.to_thread(_tls, self._settings)
-            except (OSError, ssl.SSLError) as error:
-                raise StoreError(f"ca_file {self._settings.ca_file}: {error}") from error
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(ssl=tls, limit=self._connections), trust_env=True
-            )
+        if self._session is not None:
+            return self._session
+        try:
+            tls = await asyncio.to_thread(_tls, self._settings)
+        except (OSError, ssl.SSLError) as error:
+            raise StoreError(f"ca_file {self._settings.ca_file}: {error}") from error
+        if self._session is None:  # another call may have been quicker
+            connector = aiohttp.TCPConnector(ssl=tls, limit=self._connections)
+            self._session = aiohttp.ClientSession(connector=connector, trust_env=True)
         return self._session
 
     async def aclose(self) -> None:

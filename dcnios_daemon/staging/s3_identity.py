@@ -24,6 +24,9 @@ from dcnios_daemon.core.settings import Secret, Settings
 
 REREAD = 1.0
 """Seconds for which keys from files are used without a look at the files."""
+RENEW = 60.0
+"""Seconds between requests for a new session while the old one ends; botocore begins a quarter of an hour
+before, and sessions may be no longer than that."""
 
 
 class S3Settings(Settings):
@@ -67,14 +70,26 @@ class Keys(msgspec.Struct, frozen=True):
         return "<Keys>"
 
 
+class Unsigned(msgspec.Struct, frozen=True, kw_only=True):
+    """A request that is to be signed."""
+
+    method: str
+    url: str
+    body: bytes
+    headers: Mapping[str, str]
+    service: str
+    """What AWS calls it."""
+
+
 class Identity:
-    """Who we are."""
+    """Who we are. Files and the AWS chain, which may ask a server, are read off the event loop."""
 
     def __init__(self, settings: S3Settings) -> None:
         self._settings = settings
         self._kept: Keys | None = None
         self._read_at = 0.0
         self._chain: Any = None
+        self._reading = asyncio.Lock()
 
     async def keys(self) -> Keys:
         """What to sign with now.
@@ -83,17 +98,19 @@ class Identity:
             StoreUnavailable: It cannot be read now.
             StoreError: There is none.
         """
-        if self._settings.access_key is None or self._settings.secret_key is None:
-            self._kept = await self._chain_keys()
-        elif self._kept is None or time.monotonic() - self._read_at >= REREAD:
-            self._kept = await self._read(self._settings.access_key, self._settings.secret_key)
-            self._read_at = time.monotonic()
-        return self._kept
+        if self._kept is not None and not self._is_due():
+            return self._kept
+        async with self._reading:
+            if self._kept is None or self._is_due():
+                self._kept = await asyncio.to_thread(self._read)
+                self._read_at = time.monotonic()
+            return self._kept
 
-    async def renew(self) -> bool:
-        """The store does not know our keys: look for others now. Says whether there are."""
-        before, self._kept, self._chain = self._kept, None, None
-        return await self.keys() != before
+    async def renew(self, used: Keys) -> bool:
+        """The store does not know the keys that were used: look for others now. Says whether there are."""
+        if self._kept == used:  # else another call was quicker
+            self._kept, self._chain = None, None
+        return await self.keys() != used
 
     def lasts_until(self) -> float | None:
         """When our temporary keys, as used last, expire, in seconds since the epoch; None: never, or the
@@ -101,33 +118,35 @@ class Identity:
         expires: dt.datetime | None = getattr(self._chain, "_expiry_time", None)
         return expires.timestamp() if expires else None
 
-    @staticmethod
-    async def _read(access: Secret, secret: Secret) -> Keys:
+    def _is_due(self) -> bool:
+        age = time.monotonic() - self._read_at
+        if self._settings.access_key is not None:
+            return age >= REREAD
+        is_ending = getattr(self._chain, "refresh_needed", None)
+        return age >= RENEW and is_ending is not None and is_ending()
+
+    def _read(self) -> Keys:
+        access, secret = self._settings.access_key, self._settings.secret_key
+        if access is None or secret is None:
+            return self._read_chain()
         try:
-            return await asyncio.to_thread(lambda: Keys(access.reveal(), secret.reveal()))
+            return Keys(access.reveal(), secret.reveal())
         except (OSError, UnicodeDecodeError) as error:
             raise StoreUnavailable(f"S3 credentials cannot be read: {error}") from error
 
-    async def _chain_keys(self) -> Keys:
-        exceptions = await asyncio.to_thread(importlib.import_module, "botocore.exceptions")
+    def _read_chain(self) -> Keys:
+        exceptions = importlib.import_module("botocore.exceptions")
         try:
             if self._chain is None:
-                self._chain = await self._find_chain()
+                self._chain = importlib.import_module("botocore.session").get_session().get_credentials()
             if self._chain is None:
                 raise StoreError(
                     "no S3 credentials: give access_key and secret_key, or what the AWS chain reads"
                 )
-            frozen = await self._chain.get_frozen_credentials()
+            frozen = self._chain.get_frozen_credentials()
         except (exceptions.BotoCoreError, exceptions.ClientError, OSError) as error:
             raise StoreUnavailable(f"the AWS chain gives no credentials: {error}") from error
         return Keys(frozen.access_key, frozen.secret_key, frozen.token)
-
-    @staticmethod
-    async def _find_chain() -> Any:  # noqa: ANN401 - aiobotocore has no types
-        aiobotocore = await asyncio.to_thread(importlib.import_module, "aiobotocore.session")
-        session = aiobotocore.get_session()
-        await asyncio.to_thread(session.get_scoped_config)
-        return await session.get_credentials()
 
 
 @functools.cache
@@ -166,14 +185,17 @@ class Signer:
         auth.S3SigV4PostAuth(keys, "s3", self._region).add_auth(request)
         return fields
 
-    async def headers(
-        self, method: str, url: str, *, body: bytes, headers: Mapping[str, str], service: str
-    ) -> dict[str, str]:
-        """These headers and those that make the request ours."""
+    async def headers(self, unsigned: Unsigned, keys: Keys) -> dict[str, str]:
+        """Its headers and those that make the request the keys' owner's."""
         auth, awsrequest = await self._libraries()
-        request = awsrequest.AWSRequest(method=method, url=url, data=body, headers=dict(headers))
-        scheme = auth.S3SigV4Auth if service == "s3" else auth.SigV4Auth
-        scheme(await self.identity.keys(), service, self._region).add_auth(request)
+        request = awsrequest.AWSRequest(
+            method=unsigned.method,
+            url=unsigned.url,
+            data=unsigned.body,
+            headers=dict(unsigned.headers),
+        )
+        scheme = auth.S3SigV4Auth if unsigned.service == "s3" else auth.SigV4Auth
+        scheme(keys, unsigned.service, self._region).add_auth(request)
         return dict(request.headers.items())
 
     @staticmethod

@@ -259,6 +259,18 @@ class EventsAccepted(Signal):
         metrics.UNROUTED.labels(self.source).inc(self.unrouted)
 
 
+class LeaveIsShort(Signal):
+    """Links to objects are signed with temporary credentials and end with them: runs that wait or last longer
+    fail to read or write. Give the store keys of its own, or sessions that last longer."""
+
+    name = "store.leave_is_short"
+    level = "warning"
+    store: str
+    asked: int
+    left: int | None
+    """Seconds; None: nobody knows."""
+
+
 # --- journal ------------------------------------------------------------------------------------------
 
 

@@ -6,7 +6,6 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
-from urllib.parse import quote_plus
 
 import msgspec
 
@@ -20,6 +19,8 @@ from dcnios_daemon.staging.s3_answers import S3Object
 from tests.contract.dcache_rig import DcacheRig
 from tests.contract.kafka_rig import KafkaRig
 from tests.contract.source_rig import NAME, Rig
+from tests.contract.sqs_rig import SqsRig
+from tests.contract.store_notification import notification
 
 
 class FakeS3:
@@ -53,28 +54,6 @@ class FakeS3:
 
     async def aclose(self) -> None:
         """Nothing is held."""
-
-
-def notification(key: str, *, etag: str, size: int, instant: int) -> bytes:
-    """A body as MinIO posts it (recorded from the real server, shortened)."""
-    thing = {"key": quote_plus(key), "eTag": etag, "sequencer": f"{instant * 1_000_000 + 123_456:X}"}
-    record = {
-        "eventVersion": "2.0",
-        "eventSource": "minio:s3",
-        "awsRegion": "",
-        "eventTime": "2023-11-14T22:13:20.000Z",
-        "eventName": "s3:ObjectCreated:Put",
-        "userIdentity": {"principalId": "someone"},
-        "s3": {
-            "s3SchemaVersion": "1.0",
-            "configurationId": "Config",
-            "bucket": {"name": "inbox", "arn": "arn:aws:s3:::inbox"},
-            "object": thing | ({"size": size} if size else {}),
-        },
-    }
-    return msgspec.json.encode(
-        {"EventName": "s3:ObjectCreated:Put", "Key": f"inbox/{key}", "Records": [record]}
-    )
 
 
 def post(body: bytes, **headers: str) -> Inbound:
@@ -209,4 +188,5 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "directory": DirectoryRig,
     "kafka": KafkaRig,
     "minio": MinioRig,
+    "minio-sqs": SqsRig,
 }

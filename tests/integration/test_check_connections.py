@@ -225,7 +225,7 @@ async def bucket(minio: S3Access) -> AsyncIterator[str]:
 
 
 async def test_a_store_that_has_it_all_is_fine(minio: S3Access, bucket: str) -> None:
-    assert await source(**minio_source(minio, bucket)) == []
+    assert await source(**minio_source(minio, bucket, receive=[])) == []
 
 
 def _no_bucket(minio: S3Access, bucket: str, place: str) -> str:
@@ -272,7 +272,7 @@ async def test_a_missing_right_to_list_is_told_where_it_is_needed(
         assert await source(**nobody) == [
             f"no right to list bucket {bucket!r} at {minio.endpoint} (s3:ListBucket), or no such bucket"
         ]
-        assert await source(**nobody, reconcile=0) == []
+        assert await source(**nobody, reconcile=0) == [], "nor is a right to read the notification"
         await client.delete_object(Bucket=bucket, Key="x")
 
 

@@ -267,6 +267,25 @@ async def test_versions_are_events_of_their_own_and_removals_are_told(site: Site
     assert len({event.attributes["version_id"] for event in site.events}) == 3
 
 
+async def test_a_version_has_the_same_key_told_or_listed_and_what_is_marked_deleted_is_not_listed(
+    site: Site,
+) -> None:
+    site.rig.more = {"reconcile": 0}
+    async with site.bench.running(), s3_client(site.server.access) as client:
+        await _enable_versions(site)
+        for key, content in (("kept", b"one"), ("kept", b"two"), ("deleted", b"three")):
+            await site.rig.upload(client, key, content)
+        await client.delete_object(Bucket=site.rig.bucket, Key="deleted")
+        await site.bench.all_accepted()
+    (latest,) = [event for event in site.events if event.size == 3 and event.subject == "inbox/kept"][1:]
+    listed = Bench(site.rig)
+    site.rig.more = {"receive": []}
+    site.rig.happened = [latest.subject]
+    async with listed.running():
+        await listed.all_accepted()
+    assert listed.journal.keys == {latest.key}
+
+
 # --- listening ----------------------------------------------------------------------------------------
 
 

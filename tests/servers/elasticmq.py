@@ -28,20 +28,13 @@ node-address {{ protocol = http, host = "127.0.0.1", port = {port}, context-path
 rest-sqs {{ enabled = true, bind-port = {port}, bind-hostname = "127.0.0.1", sqs-limits = strict }}
 rest-stats {{ enabled = false }}
 generate-node-address = false
-queues-storage {{ enabled = false }}
+queues-storage {{ enabled = true, path = "{queues}" }}
 messages-storage {{
   enabled = true
   uri = "jdbc:h2:{data}"
   driver-class-name = "org.h2.Driver"
 }}
 aws {{ region = us-east-1, accountId = 000000000000 }}
-queues {{
-  dead {{ }}
-  inbox {{
-    defaultVisibilityTimeout = {visibility} seconds
-    deadLettersQueue {{ name = "dead", maxReceiveCount = {receives} }}
-  }}
-}}
 """
 
 JVM = ["-Xmx256m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
@@ -61,20 +54,15 @@ def built(cache: Cache) -> Path:
 
 
 class ElasticMQ(Server):
-    """Two queues: `inbox`, and `dead`, where a message goes that was received too often. Messages survive a
-    restart."""
+    """Without queues at first; queues and their messages survive a restart."""
 
-    def __init__(
-        self, space: Workspace, *, visibility: int = 5, receives: int = 3, name: str = "elasticmq"
-    ) -> None:
+    def __init__(self, space: Workspace, *, name: str = "elasticmq") -> None:
         super().__init__(space, name)
         self._port = space.port()
-        self._visibility = visibility
-        self._receives = receives
         self._jars = Path()
         self.endpoint = f"http://127.0.0.1:{self._port}"
 
-    def queue_url(self, queue: str = "inbox") -> str:
+    def queue_url(self, queue: str) -> str:
         """The address of a queue."""
         return f"{self.endpoint}/000000000000/{queue}"
 
@@ -82,10 +70,7 @@ class ElasticMQ(Server):
         """Gets it and writes its configuration."""
         self._jars = built(self.space.cache) / "lib"
         text = CONFIGURATION.format(
-            port=self._port,
-            data=self.directory / "messages",
-            visibility=self._visibility,
-            receives=self._receives,
+            port=self._port, data=self.directory / "messages", queues=self.directory / "queues.conf"
         )
         (self.directory / "elasticmq.conf").write_text(text)
 

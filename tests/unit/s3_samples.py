@@ -1,8 +1,9 @@
 """Notifications as S3 stores send them."""
 
+import json
 from typing import Any
 
-from tests.contract.source_rigs import notification
+from tests.contract.store_notification import notification
 
 AWS = {  # from the S3 user guide, "Event message structure"
     "Records": [
@@ -75,6 +76,46 @@ CEPH = {  # from Ceph's manual, "S3 Bucket Notifications Compatibility" and "Buc
         }
     ]
 }
+
+
+def aws(name: str, *, thing: dict[str, Any], **more: Any) -> bytes:
+    """A record of AWS of another kind, by the tables in "Event message structure"."""
+    record: dict[str, Any] = json.loads(json.dumps(AWS["Records"][0]))
+    kept = {"key": record["s3"]["object"]["key"], "sequencer": record["s3"]["object"]["sequencer"]}
+    record["eventVersion"], record["eventName"] = "2.5", name
+    record["s3"]["object"] = kept | thing
+    return json.dumps({"Records": [record | more]}).encode()
+
+
+AWS_DELETE_MARKER = aws(
+    "ObjectRemoved:DeleteMarkerCreated",
+    thing={"eTag": "d41d8cd98f00b204e9800998ecf8427e", "versionId": "p58nl1"},
+)
+AWS_DELETED = aws("ObjectRemoved:Delete", thing={})
+AWS_EXPIRED = aws("LifecycleExpiration:Delete", thing={}, userIdentity={"principalId": "s3.amazonaws.com"})
+AWS_RESTORED = aws(
+    "ObjectRestore:Completed",
+    thing={"size": 9, "eTag": "e"},
+    glacierEventData={
+        "restoreEventData": {
+            "lifecycleRestorationExpiryTime": "1970-01-01T00:00:00.000Z",
+            "lifecycleRestoreStorageClass": "GLACIER",
+        }
+    },
+)
+AWS_IN_PARTS = aws("ObjectCreated:CompleteMultipartUpload", thing={"size": 99, "eTag": "a1b2-2"})
+
+
+def ceph(name: str = "ObjectCreated:Put", **thing: Any) -> bytes:
+    """A record of Ceph with metadata, tags and an id, as ``rgw_pubsub.cc`` writes them."""
+    record: dict[str, Any] = json.loads(json.dumps(CEPH["Records"][0]))
+    record |= {"eventName": name, "eventVersion": "2.2", "eventId": "1575221657.102001.80dbf9ad.73"}
+    record["s3"]["object"] |= {
+        "metadata": [{"key": "x-amz-meta-run", "val": "7"}],
+        "tags": [{"key": "site", "val": "hall-b"}],
+        **thing,
+    }
+    return json.dumps({"Records": [record]}).encode()
 
 
 def minio_body(key: str = "a.png", **more: Any) -> bytes:

@@ -16,6 +16,7 @@ EXAMPLES = sorted((CONFIG / "examples").glob("*.yaml"))
 def test_there_is_an_example_for_each_first_question() -> None:
     assert {example.stem for example in EXAMPLES} >= {
         "minio-to-job",
+        "s3-sqs-to-job",
         "kafka-to-job",
         "dcache-to-job",
         "dcache-billing-to-job",

@@ -76,7 +76,7 @@ async def test_a_probe_is_answered_and_nothing_else_than_a_post() -> None:
 
 async def test_where_a_record_does_not_tell_the_instant_the_store_is_asked() -> None:
     store = FakeS3()
-    store.put("Happy Face.jpg", etag="listed", size=1024)
+    store.put("Happy Face.jpg", size=1024)
     made = source(store, reconcile=60)
     _, (event,) = await told(made, json.dumps(AWS).encode())
     listed = from_listing("inbox", store.objects["Happy Face.jpg"]).event(source=NAME, kind="minio")
@@ -84,6 +84,15 @@ async def test_where_a_record_does_not_tell_the_instant_the_store_is_asked() -> 
     store.objects.clear()
     _, (gone,) = await told(made, json.dumps(AWS).encode())
     assert gone.key != listed.key
+
+
+async def test_what_was_overwritten_before_the_store_could_be_asked_is_an_event_of_its_own() -> None:
+    store = FakeS3()
+    store.put("Happy Face.jpg", etag="newer", size=7)
+    _, (older,) = await told(source(store, reconcile=60), json.dumps(AWS).encode())
+    listed = from_listing("inbox", store.objects["Happy Face.jpg"]).event(source=NAME, kind="minio")
+    assert older.key != listed.key
+    assert (older.size, older.attributes["etag"]) == (1024, "d41d8cd98f00b204e9800998ecf8427e")
 
 
 async def test_a_store_that_cannot_be_asked_makes_us_busy() -> None:
@@ -202,6 +211,46 @@ async def test_a_clock_of_ours_that_was_ahead_hides_nothing() -> None:
     bench.clock.step_wall(-999 * 3600)
     bench.put("b", at=now + HOUR)
     assert await bench.life() == ["b"]
+
+
+async def test_a_clock_that_was_set_back_with_the_stores_hides_nothing() -> None:
+    now = 1_700_000_000_000
+    bench = Listed()
+    bench.put("a", at=now)
+    await bench.life()
+    bench.clock.step_wall(-48 * 3600)
+    bench.put("b", at=now - 47 * HOUR)
+    assert await bench.life() == ["b"]
+
+
+@pytest.mark.parametrize(
+    ("etag", "settings", "late", "found"),
+    [
+        ("e", {}, 1, []),
+        ("e-17", {}, 20, ["b"]),
+        ("e-17", {}, 48, []),
+        ("e", {"visible_after": "2d"}, 40, ["b"]),
+        ("e-17", {"visible_after": "2d"}, 40, ["b"]),
+    ],
+)
+async def test_what_appears_later_than_it_says_is_found_if_it_is_not_too_late(
+    etag: str, settings: dict[str, Any], late: int, found: list[str]
+) -> None:
+    """An upload in parts is dated when it began, a replica when its original was made."""
+    now = 1_700_000_000_000
+    bench = Listed(**settings)
+    bench.put("a", at=now)
+    await bench.life()
+    bench.store.objects["b"] = S3Object("b", 3, etag, (now - late * HOUR) / 1000)
+    assert await bench.life() == found
+
+
+async def test_an_unfinished_pass_over_another_prefix_is_begun_anew() -> None:
+    bench = Listed(prefix="b")
+    bench.put("a1", "a2", "b1")
+    cursor = {"inbox": {"since": 0, "began": 1_600_000_000_000, "newest": 0, "after": "z", "prefix": "z"}}
+    bench.journal.cursors[NAME] = json.dumps(cursor)
+    assert await bench.life() == ["b1"]
 
 
 async def test_a_pass_that_was_broken_off_goes_on_and_is_followed_by_a_whole_one() -> None:

@@ -11,6 +11,7 @@ from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.sources.minio.records import from_listing, read_notification
 from dcnios_daemon.staging.s3_answers import S3Object
 from tests.contract.source_rig import NAME
+from tests.unit import s3_samples as samples
 from tests.unit.s3_samples import AWS, CEPH, minio_body
 
 
@@ -82,6 +83,53 @@ def test_the_records_of_aws_are_understood() -> None:
 def test_the_records_of_ceph_are_understood() -> None:
     event = event_of(json.dumps(CEPH).encode())
     assert (event.subject, event.size, event.action) == ("inbox/myimage1.jpg", 1024, Action.CREATED)
+
+
+@pytest.mark.parametrize(
+    ("body", "name", "action", "size"),
+    [
+        (samples.AWS_DELETE_MARKER, "s3:ObjectRemoved:DeleteMarkerCreated", Action.REMOVED, None),
+        (samples.AWS_DELETED, "s3:ObjectRemoved:Delete", Action.REMOVED, None),
+        (samples.AWS_EXPIRED, "s3:LifecycleExpiration:Delete", Action.REMOVED, None),
+        (samples.AWS_RESTORED, "s3:ObjectRestore:Completed", Action.STAGED, 9),
+        (samples.AWS_IN_PARTS, "s3:ObjectCreated:CompleteMultipartUpload", Action.CREATED, 99),
+        (samples.ceph(), "s3:ObjectCreated:Put", Action.CREATED, 1024),
+        (samples.ceph("s3:ObjectCreated:Copy"), "s3:ObjectCreated:Copy", Action.CREATED, 1024),
+        (samples.ceph("ObjectRemoved:Delete", size=0), "s3:ObjectRemoved:Delete", Action.REMOVED, 0),
+        (
+            samples.ceph("ObjectLifecycle:Expiration:Current", size="0"),
+            "s3:ObjectLifecycle:Expiration:Current",
+            Action.REMOVED,
+            0,
+        ),
+    ],
+)
+def test_what_other_stores_tell_of_is_known_for_what_it_is(
+    body: bytes, name: str, action: Action, size: int | None
+) -> None:
+    event = event_of(body)
+    assert (event.attributes["event_name"], event.action, event.size) == (name, action, size)
+    assert event.data == body
+    assert event_of(body).key == event.key
+
+
+def test_ceph_does_not_quote_keys_and_aws_does() -> None:
+    assert event_of(samples.ceph(key="a+b%20c.png")).subject == "inbox/a+b%20c.png"
+    assert event_of(samples.ceph(key="\N{CAT FACE}")).subject == "inbox/\N{CAT FACE}"
+    assert event_of(samples.aws("ObjectCreated:Put", thing={"key": "a%2Bb+c"})).subject == "inbox/a+b c"
+
+
+def test_older_ceph_spells_the_etag_otherwise() -> None:
+    record = json.loads(samples.ceph())["Records"][0]
+    thing = record["s3"]["object"]
+    thing["etag"] = thing.pop("eTag")
+    assert event_of(json.dumps({"Records": [record]}).encode()).attributes["etag"] == thing["etag"]
+
+
+@pytest.mark.parametrize("written", ["2019-11-22T13:47:35Z", "2019-11-22T14:47:35.000000+01:00"])
+def test_instants_are_understood_however_they_are_written(written: str) -> None:
+    body = samples.ceph().replace(b"2019-11-22T13:47:35.124724Z", written.encode())
+    assert event_of(body).time == 1574430455
 
 
 def test_the_test_message_that_aws_sends_holds_no_event() -> None:

@@ -4,7 +4,9 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from dcnios_daemon.core.errors import StoreError
+from dcnios_daemon.sources.minio import setup
 from dcnios_daemon.sources.minio.listen import HELD_BACK, open_stream
+from dcnios_daemon.sources.minio.queue_client import QueueClient
 from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.staging.s3 import S3Client
 from dcnios_daemon.staging.s3_answers import Refused
@@ -35,6 +37,9 @@ async def check(
             bucket = to.removeprefix("s3://").partition("/")[0]
             if "{" not in bucket:
                 findings.append(await _target(client, settings, bucket, name=name, where=where))
+        if not any(findings):
+            findings += [await setup.missing(client, settings, one, name=name) for one in settings.buckets]
+            findings.append(await _queue(settings, name=name))
         if "listen" in settings.receive and not any(findings):
             findings += await _listen(client, settings)
     finally:
@@ -80,6 +85,22 @@ def _words(error: Refused, settings: MinioSettings, bucket: str, *, name: str, w
     if error.code == "NoSuchBucket":
         return f"bucket {bucket!r} does not exist at {settings.base}: create it, or correct {where}"
     return str(error)
+
+
+async def _queue(settings: MinioSettings, *, name: str) -> str | None:
+    """Whether the queue can be read: asked by taking nothing from it."""
+    if settings.queue_url is None:
+        return None
+    queue = QueueClient(settings, settings.queue_url)
+    try:
+        await queue.arn()
+    except Refused as error:
+        if "AccessDenied" in error.code:
+            return None  # reading needs no right to ask
+        return f"{error}: correct sources.{name}.queue_url"
+    finally:
+        await queue.aclose()
+    return None
 
 
 async def _listen(client: S3Client, settings: MinioSettings) -> list[str | None]:

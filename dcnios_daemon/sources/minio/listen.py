@@ -22,6 +22,7 @@ import aiohttp
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import Malformed, Rejected, StoreError, StoreUnavailable
 from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.sources.minio.filters import wanted_of
 from dcnios_daemon.sources.minio.records import Happening, read_line
 from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.telemetry import events as telemetry
@@ -41,16 +42,6 @@ LONGEST_LINE = 1 << 20
 """Bytes. A record holds a key of up to 1 kB and user metadata of some kilobytes."""
 
 _STREAM = "text/event-stream"
-_FAMILIES = (
-    "s3:ObjectAccessed:*",
-    "s3:ObjectCreated:*",
-    "s3:ObjectRemoved:*",
-    "s3:ObjectRestore:*",
-    "s3:ObjectTransition:*",
-    "s3:Replication:*",
-)
-"""The globs that MinIO knows (``internal/event/name.go``)."""
-_LONGEST_FILTER = 1024
 
 
 class Hearer(Protocol):
@@ -94,33 +85,13 @@ class Lines:
 
 def query(settings: MinioSettings) -> list[tuple[str, str]]:
     """What to ask for: all that is wanted, and as little else as MinIO's filters can say."""
-    names = dict.fromkeys(name for glob in settings.events for name in _names(glob))
-    asked = [("events", name) for name in names] + [("ping", str(PING))]
-    if _is_filter(settings.prefix):
-        asked.append(("prefix", settings.prefix))
-    if _is_filter(settings.suffix) and not _overlap(settings.prefix, settings.suffix):
-        asked.append(("suffix", settings.suffix))
-    return asked
-
-
-def _names(glob: str) -> list[str]:
-    """The names or globs of MinIO's that cover one of ours."""
-    head = glob[: min((glob.index(char) for char in "*?[" if char in glob), default=len(glob))]
-    if head == glob or glob in _FAMILIES:
-        return [glob]
-    covering = [known for known in _FAMILIES if known.startswith(head) or head.startswith(known[:-1])]
-    return covering or [glob]
-
-
-def _is_filter(text: str) -> bool:
-    """Whether MinIO takes it (``ValidateFilterRuleValue``); what it does not take is filtered here."""
-    odd = "\\" in text or {".", ".."} & set(text.split("/"))
-    return bool(text) and not odd and len(text.encode()) <= _LONGEST_FILTER
-
-
-def _overlap(prefix: str, suffix: str) -> bool:
-    """Whether a key may begin and end so without having both beside each other, as MinIO's pattern wants."""
-    return any(prefix.endswith(suffix[:length]) for length in range(1, len(suffix) + 1))
+    wanted = wanted_of(settings)
+    filters = [("prefix", wanted.prefix), ("suffix", wanted.suffix)]
+    return [
+        *(("events", name) for name in wanted.events),
+        ("ping", str(PING)),
+        *((name, text) for name, text in filters if text),
+    ]
 
 
 @asynccontextmanager

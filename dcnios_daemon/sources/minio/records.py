@@ -28,6 +28,8 @@ _ACTIONS = {
     CREATED: Action.CREATED,
     "s3:ObjectRemoved:": Action.REMOVED,
     "s3:LifecycleExpiration:": Action.REMOVED,
+    "s3:LifecycleDelMarkerExpiration:": Action.REMOVED,
+    "s3:ObjectLifecycle:Expiration:": Action.REMOVED,
     "s3:ObjectRestore:Completed": Action.STAGED,
 }
 
@@ -36,6 +38,8 @@ class _Object(msgspec.Struct, rename="camel"):
     key: str
     size: int | None = None
     e_tag: str | None = None
+    old_e_tag: str | None = msgspec.field(name="etag", default=None)
+    """Ceph's name for it before Octopus."""
     version_id: str | None = None
     sequencer: str | None = None
 
@@ -89,7 +93,7 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     occasion: tuple[str, ...]
     """What else tells this happening from others of the same name to the same object."""
     via: str
-    """``webhook``, ``listen`` or ``listing``."""
+    """``webhook``, ``listen``, ``sqs`` or ``listing``."""
     data: bytes
     """The notification's document with this one record."""
 
@@ -160,7 +164,7 @@ def _document_in(body: bytes) -> _Body:
         raise Malformed(f"the body is no S3 notification: {error}") from error
 
 
-def read_notification(body: bytes) -> list[Happening]:
+def read_notification(body: bytes, *, via: str = "webhook") -> list[Happening]:
     """The happenings in a notification, in MinIO's dialect or AWS's; none in a store's test message.
 
     Raises:
@@ -173,7 +177,7 @@ def read_notification(body: bytes) -> list[Happening]:
         raise Malformed("the body is no S3 notification: it has no Records")
     alone = len(document.records) == 1
     return [
-        _read_record(bytes(raw), index, body if alone else None, via="webhook")
+        _read_record(bytes(raw), index, body if alone else None, via=via)
         for index, raw in enumerate(document.records)
     ]
 
@@ -185,8 +189,7 @@ def _read_record(raw: bytes, index: int, body: bytes | None, *, via: str) -> Hap
         raise Malformed(f"Records[{index}]: {error}") from error
     thing = record.s3.object
     name = record.event_name if record.event_name.startswith("s3:") else f"s3:{record.event_name}"
-    # Bytes that are no UTF-8 are kept here and spelled out when the event is admitted.
-    key = unquote_plus(thing.key, errors="surrogateescape")
+    key = _plain_key(record)
     is_creation = name.startswith(CREATED)
     modified = _instant(thing.sequencer) if is_creation and record.event_source.startswith("minio:") else None
     happened = record.event_time.timestamp()
@@ -195,7 +198,7 @@ def _read_record(raw: bytes, index: int, body: bytes | None, *, via: str) -> Hap
         bucket=record.s3.bucket.name,
         key=key,
         size=(thing.size or 0) if is_creation else thing.size,  # MinIO leaves a size of 0 out
-        etag=(thing.e_tag or "").strip('"'),
+        etag=(thing.e_tag or thing.old_e_tag or "").strip('"'),
         version=thing.version_id or "",
         modified=modified,
         time=happened if modified is None else modified / 1000,
@@ -203,6 +206,13 @@ def _read_record(raw: bytes, index: int, body: bytes | None, *, via: str) -> Hap
         via=via,
         data=body if body is not None else _document(name, record.s3.bucket.name, key, raw),
     )
+
+
+def _plain_key(record: _Record) -> str:
+    """Ceph writes the key as it is (``rgw_pubsub.cc``), all others as in a form. Bytes that are no UTF-8 are
+    kept here and spelled out when the event is admitted."""
+    key = record.s3.object.key
+    return key if record.event_source.startswith("ceph:") else unquote_plus(key, errors="surrogateescape")
 
 
 def _occasion(record: _Record, name: str) -> tuple[str, ...]:
