@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from dcnios_daemon import app
 from dcnios_daemon.cli.common import compile_runs
 from dcnios_daemon.config.load import load
 from dcnios_daemon.core.clock import SystemClock
@@ -35,7 +34,7 @@ def event(record: dict[str, Any], *, offset: int = 7) -> Event:
 
 def routes(record: dict[str, Any]) -> tuple[str, ...]:
     settings = load(RECIPE, environ={}, files=False, further=compile_runs)
-    return app.build_router(settings).routes(event(record))
+    return settings.router().routes(event(record))
 
 
 @pytest.mark.parametrize("record", WANTED, ids=lambda record: f"{record['billingPath']}-{record['isWrite']}")

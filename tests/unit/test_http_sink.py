@@ -20,7 +20,7 @@ from dcnios_daemon.sinks.http import HttpRun, HttpSink, check
 from dcnios_daemon.sinks.http.answer import Answer, failure
 from dcnios_daemon.sinks.http.message import Mode, message
 from dcnios_daemon.sinks.spec import SinkContext
-from dcnios_daemon.sources.cloudevents import read_request
+from dcnios_daemon.sources.cloudevents.reading import read_request
 from tests.fakes.desk import make_order
 
 ODD = bytes(range(256)) * 3
@@ -32,7 +32,9 @@ def received(order: Order, mode: Mode) -> list[Event]:
     made = message(order, mode)
     headers = {name.lower(): value for name, value in made.headers.items()}
     assert all(value.isascii() and value.isprintable() for value in headers.values())
-    return read_request(headers, made.body, source="hooks", now=0)
+    reading = read_request(headers, made.body, source="hooks", now=0)
+    assert not reading.mistakes
+    return reading.events
 
 
 @pytest.mark.parametrize("mode", ["binary", "structured"])
