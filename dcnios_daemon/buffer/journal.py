@@ -1,7 +1,7 @@
 """The journal on SQLite, as coroutines. What happens to the file happens in :mod:`writer`'s thread."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -182,6 +182,11 @@ class SqliteJournal:
             JournalError: Several keys begin so.
         """
         result: views.Found = await self._ask(views.shows, key, writes=False)
+        return result
+
+    async def ended(self, keys: Sequence[str]) -> Mapping[str, bool]:
+        """See :class:`dcnios_daemon.core.ports.Journal`."""
+        result: Mapping[str, bool] = await self._ask(views.ended, tuple(keys), writes=False)
         return result
 
     async def replay(self, deliveries: Sequence[int]) -> int:

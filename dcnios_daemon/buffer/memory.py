@@ -2,7 +2,7 @@
 
 import asyncio
 import string
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from dcnios_daemon.buffer.gate import WatermarkGate, Watermarks
 from dcnios_daemon.buffer.grouping import Ready, group
@@ -273,6 +273,11 @@ class MemoryJournal:
             raise JournalError(f"{len(keys)} keys or more begin with {start}: {', '.join(keys[:3])}, ...")
         events = [entry.kept.event for entry in entries if entry.kept.open > 0]
         return (events[0] if events else None), [self._shown(entry) for entry in entries]
+
+    async def ended(self, keys: Sequence[str]) -> Mapping[str, bool]:
+        """See :class:`dcnios_daemon.core.ports.Journal`."""
+        self._begin()
+        return self._shelf.ended(keys)
 
     async def replay(self, deliveries: Sequence[int]) -> int:
         """See :class:`dcnios_daemon.core.ports.Journal`."""

@@ -217,6 +217,17 @@ FROM (
 CROSS JOIN events AS e ON e.id = found.event
 ORDER BY e.id DESC LIMIT :most;
 
+-- What is left of the deliveries of events: their least and greatest state; settled rows may be pruned.
+-- name: ends
+SELECT k.key, coalesce((
+    SELECT min(d.state) FROM events AS e CROSS JOIN deliveries AS d ON d.id >= e.id AND d.id < e.id + e.routes
+    WHERE e.id = k.event
+), 5), coalesce((
+    SELECT max(d.state) FROM events AS e CROSS JOIN deliveries AS d ON d.id >= e.id AND d.id < e.id + e.routes
+    WHERE e.id = k.event
+), 5)
+FROM keys AS k WHERE k.routed = 1 AND k.key IN (?);
+
 -- name: deliveries_of
 SELECT d.id, d.route, d.state, d.attempt, d.retry_at, d.claimed, d.submitted, d.settled, d.name, d.note,
     d.outcome, e.key, e.source, e.accepted, e.head

@@ -2,6 +2,7 @@
 
 import bisect
 from collections import Counter, deque
+from collections.abc import Sequence
 
 import msgspec
 
@@ -128,6 +129,17 @@ class Shelf:
             else:
                 self._settle(entry)
         return True
+
+    def ended(self, keys: Sequence[str]) -> dict[str, bool]:
+        """Of these those that have nothing left to do, and whether all went well."""
+        codes: dict[str, set[Code]] = {
+            key: set() for key in keys if key in self._keys and self._keys[key].routed
+        }
+        for entry in self.entries.values():
+            if entry.kept.event.key in codes and entry.code is not Code.UNROUTED:
+                codes[entry.kept.event.key].add(entry.code)
+        over = SETTLED | {Code.DEAD}
+        return {key: found <= {Code.SUCCEEDED} for key, found in codes.items() if found <= over}
 
     def _renew(self, key: str, known: Known) -> None:
         if known.until is not None and self.steady.has_come(known.since + self._dedupe_for / 2):

@@ -120,6 +120,16 @@ def _delivery(tx: Transaction, row: Sequence[Any], names: Mapping[int, str]) -> 
     )
 
 
+def ended(tx: Transaction, calls: Sequence[Sequence[str]]) -> list[dict[str, bool]]:
+    """Of each call's keys those that have nothing left to do, and whether all went well."""
+    return [_ended(tx, keys) for keys in calls]
+
+
+def _ended(tx: Transaction, keys: Sequence[str]) -> dict[str, bool]:
+    rows = tx.run_keys("ends", sorted({key_bytes(key) for key in keys}))
+    return {key.hex(): first == last == Code.SUCCEEDED for key, first, last in rows if first >= Code.DEAD}
+
+
 def shows(tx: Transaction, keys: Sequence[str]) -> list[Found | JournalError]:
     """An event and its deliveries, by each beginning of a key."""
     return [_show(tx, key.strip().lower()) for key in keys]

@@ -7,13 +7,15 @@ import msgspec
 
 from dcnios_daemon.core.ports import Source, Store
 from dcnios_daemon.core.settings import Secret, Settings
-from dcnios_daemon.sources import directory, directory_check
 from dcnios_daemon.sources.cloudevents import source as cloudevents
 from dcnios_daemon.sources.cloudevents.settings import CloudEventsSettings
 from dcnios_daemon.sources.dcache import check as dcache_check
 from dcnios_daemon.sources.dcache import door
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.source import DcacheSource
+from dcnios_daemon.sources.directory import check as directory_check
+from dcnios_daemon.sources.directory import source as directory
+from dcnios_daemon.sources.directory.settings import DirectorySettings
 from dcnios_daemon.sources.kafka import check as kafka_check
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.source import KafkaSource
@@ -63,7 +65,7 @@ KINDS: dict[str, SourceKind] = {
         settings=DcacheSettings, build=DcacheSource, store=door.store, check=dcache_check.check
     ),
     "directory": SourceKind(
-        settings=directory.DirectorySettings,
+        settings=DirectorySettings,
         build=directory.build,
         store=lambda settings: FileStore(settings.path),
         check=directory_check.check,

@@ -28,6 +28,7 @@ from dcnios_daemon.core.ports import (
     Admission,
     Appended,
     Batch,
+    Following,
     Gate,
     Inbound,
     Journal,
@@ -127,6 +128,8 @@ class SourceRunner:
 
     async def _session(self) -> Never:
         source = self._build()
+        if isinstance(source, Following):
+            source.follow(self._journal.ended)
         try:
             cursor = await self._journal.cursor(self.name)
             async with within(CONNECT_WITHIN, "connect"):

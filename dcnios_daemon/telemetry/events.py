@@ -242,6 +242,32 @@ class InputMalformed(Signal):
         metrics.MALFORMED.labels(self.source).inc()
 
 
+class SourcePolls(Signal):
+    """A source looks for changes by the clock, because nobody can tell it of them."""
+
+    name = "source.polls"
+    source: str
+    why: str
+
+
+class FilesMoved(Signal):
+    """Files that are done with were moved away."""
+
+    name = "source.files_moved"
+    level = "debug"
+    source: str
+    moved: int
+
+
+class FilesKept(Signal):
+    """Files that are done with could not be moved away; they stay, and it is tried again."""
+
+    name = "source.files_kept"
+    level = "warning"
+    source: str
+    error: str
+
+
 class EventsAccepted(Signal):
     """The journal has committed a batch."""
 

@@ -3,7 +3,7 @@
 import asyncio
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import cast
 
@@ -75,6 +75,8 @@ class Ledger:
         self.keys: set[str] = set()
         self.duplicates = 0
         self.cursors: dict[str, str] = {}
+        self.ends: dict[str, bool] = {}
+        """Events whose deliveries have ended, and whether well."""
         self.commits: list[str | None] = []
         """The cursor of each append."""
         self.refuse: list[JournalError] = []
@@ -107,6 +109,11 @@ class Ledger:
         async with self._changed:
             self._changed.notify_all()
         return Appended(len(new), len(admissions) - len(new))
+
+    async def ended(self, keys: Sequence[str]) -> Mapping[str, bool]:
+        """What a test says of it."""
+        await asyncio.sleep(0)
+        return {key: self.ends[key] for key in keys if key in self.ends}
 
     async def until(self, happy: Callable[[], bool], *, within: float = 20) -> None:
         """Wait for appends until it is so."""

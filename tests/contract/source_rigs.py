@@ -12,7 +12,8 @@ import msgspec
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Inbound, Source
 from dcnios_daemon.sources.cloudevents.source import CloudEventsSource
-from dcnios_daemon.sources.directory import DirectorySettings, DirectorySource
+from dcnios_daemon.sources.directory.settings import DirectorySettings
+from dcnios_daemon.sources.directory.source import DirectorySource
 from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.sources.minio.source import MinioSource
 from dcnios_daemon.staging.s3_answers import S3Object

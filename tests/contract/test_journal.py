@@ -621,6 +621,41 @@ def _starting(digit: str) -> int:
     return sum(make_event(number).key.startswith(digit) for number in range(40))
 
 
+async def test_what_has_ended_and_whether_well(make: Maker) -> None:
+    journal = await make(history=3)
+    await journal.append("uploads", admit(*range(6)), None)
+    await journal.append("uploads", admit(6, routes=("train", "archive")), None)
+    await journal.append("uploads", admit(7, routes=()), None)
+    keys = {number: event_key("uploads", number) for number in range(9)}
+
+    async def ended() -> dict[int, bool]:
+        found = await journal.ended([*keys.values(), keys[0]])
+        assert set(found) <= set(keys.values())
+        return {number: found[key] for number, key in keys.items() if key in found}
+
+    assert await ended() == {}
+    claims = await journal.claim("train", 7)
+    assert await ended() == {}
+    await journal.started([claims[0].delivery])
+    await journal.finish([claims[0].delivery], good(claims[0]), Succeed())
+    await journal.finish([claims[1].delivery], bad(claims[1]), Dead())
+    await journal.finish([claims[2].delivery], bad(claims[2]), Retry(at=0.0))
+    await journal.release([claims[3].delivery], at=None, note="")
+    await journal.drop([claims[3].delivery], "not wanted")
+    await journal.finish([claims[6].delivery], good(claims[6]), Succeed())
+    assert await ended() == {0: True, 1: False, 3: False}  # 6 has another route to go
+    (other,) = await journal.claim("archive", 1)
+    await journal.finish([other.delivery], good(other), Succeed())
+    assert await ended() == {0: True, 1: False, 3: False, 6: True}
+    await journal.replay([claims[1].delivery])
+    assert await ended() == {0: True, 3: False, 6: True}
+    await journal.append("uploads", admit(10, 11, 12), None)
+    for claim in await journal.claim("train", 10):  # newer ones push the rows of the older out
+        await journal.finish([claim.delivery], good(claim), Succeed())
+    assert (await ended())[0]
+    assert 7 not in await ended()  # was never routed
+
+
 async def test_on_change_tells_of_all_that_may_matter(journal: AnyJournal, clock: ManualClock) -> None:
     calls: list[str] = []
     journal.on_change(lambda: calls.append("changed"))

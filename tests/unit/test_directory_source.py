@@ -13,9 +13,10 @@ from dcnios_daemon.core.errors import Disconnected, Rejected
 from dcnios_daemon.core.event import Action
 from dcnios_daemon.core.ports import Batch
 from dcnios_daemon.core.routing import Router
-from dcnios_daemon.sources import directory
 from dcnios_daemon.sources.admission import admit
-from dcnios_daemon.sources.directory import DirectorySettings, DirectorySource
+from dcnios_daemon.sources.directory import source as directory
+from dcnios_daemon.sources.directory.settings import DirectorySettings
+from dcnios_daemon.sources.directory.source import DirectorySource
 from dcnios_daemon.telemetry import events as telemetry
 from tests.clocks import ManualClock
 
@@ -268,4 +269,4 @@ async def test_what_is_gone_is_forgotten(folder: Folder) -> None:
         assert await folder.names() == ["same name"]
         path.unlink()
         await folder.nothing_comes()
-    assert not folder.source._known
+    assert not folder.source._seen.known

@@ -20,7 +20,7 @@ from dcnios_daemon.core.ports.delivery import (
 )
 from dcnios_daemon.core.ports.journal import Admission, Appended, Gate, Journal, MakeResult
 from dcnios_daemon.core.ports.sink import Desk, Order, Plan, Report, Sink
-from dcnios_daemon.core.ports.source import Batch, Inbound, Receiver, Reply, Source, Working
+from dcnios_daemon.core.ports.source import Batch, Ended, Following, Inbound, Receiver, Reply, Source, Working
 from dcnios_daemon.core.ports.store import Download, KeyedStore, Store, Upload
 
 __all__ = [
@@ -33,7 +33,9 @@ __all__ = [
     "Delivery",
     "Desk",
     "Download",
+    "Ended",
     "Failure",
+    "Following",
     "Gate",
     "InFlight",
     "Inbound",

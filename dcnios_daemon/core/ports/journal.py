@@ -1,6 +1,6 @@
 """What keeps events, and the gate before it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -111,6 +111,13 @@ class Journal(Protocol):
 
     async def show(self, key: str) -> tuple[Event | None, Sequence[Delivery]]:
         """The event (None once its body is gone) and its deliveries, by key or a unique beginning of one."""
+        ...
+
+    async def ended(self, keys: Sequence[str]) -> Mapping[str, bool]:
+        """Of these events those whose deliveries all have ended, and whether all succeeded: False if one is
+        dead or was dropped. Left out is what is not known or not known any more, what took no route, and
+        what has something left to do. That a delivery was dropped is forgotten with the delivery.
+        """
         ...
 
     async def replay(self, deliveries: Sequence[int]) -> int:

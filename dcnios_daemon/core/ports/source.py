@@ -1,6 +1,6 @@
 """Where events come from: what a source is, and what it hands over."""
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
 import msgspec
@@ -70,6 +70,19 @@ class Working(Protocol):
     async def work(self) -> None:
         """Run beside :meth:`Source.read` and the rest, from the end of connect until it is cancelled, which
         is before aclose. An error counts as one of read's; returning means that there is no more to do."""
+        ...
+
+
+Ended = Callable[[Sequence[str]], Awaitable[Mapping[str, bool]]]
+"""Asks what became of events, by their keys: :meth:`~dcnios_daemon.core.ports.Journal.ended`."""
+
+
+@runtime_checkable
+class Following(Protocol):
+    """A source that does something for events whose deliveries have ended."""
+
+    def follow(self, ended: Ended) -> None:
+        """Called once, before connect: this is whom to ask, whenever it likes."""
         ...
 
 
