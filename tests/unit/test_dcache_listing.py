@@ -279,7 +279,7 @@ async def test_walking_and_looking_take_turns() -> None:
     assert len(order) == 55
 
 
-def test_those_who_ask_one_server_share_its_pace() -> None:
+async def test_those_who_ask_one_server_share_its_pace() -> None:
     first = Pace.of("https://a", 100.0)
     assert Pace.of("https://a", 100.0) is first
     assert Pace.of("https://b", 100.0) is not first

@@ -85,7 +85,8 @@ class Frontend:
         self._silence = silence
         self._session: aiohttp.ClientSession | None = None
         self._origin = yarl.URL(settings.api).origin()
-        self._pace = Pace.of(str(self._origin), rate)
+        self._rate = rate
+        self._pace = Pace(rate)
 
     async def open(self) -> None:
         """Read credentials and certificates.
@@ -94,6 +95,7 @@ class Frontend:
             Rejected: They cannot be read.
         """
         context = await self._login.open()
+        self._pace = Pace.of(str(self._origin), self._rate)
         self._session = aiohttp.ClientSession(
             headers={"Suppress-WWW-Authenticate": "Suppress"},
             connector=aiohttp.TCPConnector(ssl=context, limit=_CONNECTIONS),

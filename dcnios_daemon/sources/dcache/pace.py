@@ -15,7 +15,8 @@ Caller = Literal["walk", "look"]
 _LEAST = 1.0
 _RECOVERY = 1.01
 """How much faster after each call that was let in."""
-_of_all: WeakValueDictionary[tuple[str, float], "Pace"] = WeakValueDictionary()
+_of_all: WeakValueDictionary[tuple[asyncio.AbstractEventLoop, str, float], "Pace"] = WeakValueDictionary()
+"""By event loop, too: whoever waits in one cannot be woken from another."""
 
 
 class Pace:
@@ -31,9 +32,10 @@ class Pace:
     @classmethod
     def of(cls, origin: str, rate: float) -> "Pace":
         """The one for this server: sources that ask the same one share it, as they share our address."""
-        pace = _of_all.get((origin, rate))
+        key = (asyncio.get_running_loop(), origin, rate)
+        pace = _of_all.get(key)
         if pace is None:
-            pace = _of_all[origin, rate] = cls(rate)
+            pace = _of_all[key] = cls(rate)
         return pace
 
     async def turn(self, caller: Caller) -> None:
