@@ -25,7 +25,7 @@ from dcnios_daemon.config.model import (
 )
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.kafka.settings import KafkaSecurity
-from dcnios_daemon.sinks.cluster import KubernetesSettings
+from dcnios_daemon.sinks.kubernetes.cluster import KubernetesSettings
 from dcnios_daemon.sinks.spec import Resources, StageOut, Volume
 from dcnios_daemon.sources.dcache.settings import Watch
 from dcnios_daemon.sources.kafka.schema_registry import RegistrySettings

@@ -1,4 +1,4 @@
-"""Which kinds of ``run`` there are. A new one is a module beside this and one line here."""
+"""Which kinds of ``run`` there are. A new one is a module or package beside this and one line here."""
 
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import msgspec
 
 from dcnios_daemon.core.ports import Sink
 from dcnios_daemon.core.settings import Settings
-from dcnios_daemon.sinks import job_check
 from dcnios_daemon.sinks.dry_run import DryRun, DryRunSink
 from dcnios_daemon.sinks.http import HttpRun, HttpSink
 from dcnios_daemon.sinks.http import check as http_check
 from dcnios_daemon.sinks.http import neighbour as http_neighbour
 from dcnios_daemon.sinks.job import JobRun, JobSink
+from dcnios_daemon.sinks.job import check as job_check
 from dcnios_daemon.sinks.kafka import KafkaRun, KafkaSink
 from dcnios_daemon.sinks.kafka import check as kafka_check
 from dcnios_daemon.sinks.kafka import neighbour as kafka_neighbour
@@ -39,7 +39,7 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
 
 
 KINDS: dict[str, SinkKind] = {
-    "job": SinkKind(settings=JobRun, build=JobSink, check=job_check.check),
+    "job": SinkKind(settings=JobRun, build=JobSink, check=job_check),
     "http": SinkKind(settings=HttpRun, build=HttpSink, check=http_check, neighbour=http_neighbour),
     "kafka": SinkKind(settings=KafkaRun, build=KafkaSink, check=kafka_check, neighbour=kafka_neighbour),
     "process": SinkKind(settings=ProcessRun, build=ProcessSink),

@@ -13,7 +13,7 @@ from aiohttp import test_utils, web
 
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.ports import Order, Plan, Sink, State
-from dcnios_daemon.sinks.job import JobSink
+from dcnios_daemon.sinks.job.sink import JobSink
 from dcnios_daemon.sinks.kafka import KafkaSink
 from dcnios_daemon.sinks.kafka.record import Record
 from dcnios_daemon.sinks.kafka.writer import Place, Writer

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import os
 import ssl
 import subprocess
 import sys
@@ -11,9 +12,9 @@ from typing import Any
 import pytest
 
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkError, SinkUnavailable
-from dcnios_daemon.sinks import cluster
-from dcnios_daemon.sinks.answers import Expired, Missing, Taken, Unrecognised, failure
-from dcnios_daemon.sinks.cluster import Access, KubernetesSettings, Login
+from dcnios_daemon.sinks.kubernetes import cluster, plugins
+from dcnios_daemon.sinks.kubernetes.answers import Expired, Missing, Taken, Unrecognised, failure
+from dcnios_daemon.sinks.kubernetes.cluster import Access, KubernetesSettings, Login
 from tests.servers.pki import Pki
 
 QUOTA = 'jobs.batch "a" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: 1, limited: 1'
@@ -165,9 +166,11 @@ async def test_a_plugin_that_fails_is_named_with_its_words(tmp_path: Path) -> No
 
 
 async def test_a_plugin_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cluster, "LOGIN_SECONDS", 0.2)
+    monkeypatch.setattr(plugins, "SECONDS", 0.2)
     with pytest.raises(SinkUnavailable, match="TimeoutError"):
-        await access(kubeconfig(tmp_path, exec_user(tmp_path, "exec sleep 60")))
+        await access(kubeconfig(tmp_path, exec_user(tmp_path, f"echo $$ > {tmp_path}/pid; exec sleep 60")))
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "pid").read_text()), 0)
 
 
 async def test_certificates_become_one_tls_context_until_they_change(tmp_path: Path, pki: Pki) -> None:
@@ -271,7 +274,7 @@ async def test_kubeconfig_and_home_of_the_environment(
 
 LIGHT = """
 import sys, resource, aiohttp, yaml, pydantic, msgspec
-from dcnios_daemon.sinks import cluster
+from dcnios_daemon.sinks.kubernetes import cluster
 rss = lambda: int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 before = rss()
 {break_it}

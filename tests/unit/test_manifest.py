@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused
-from dcnios_daemon.sinks.job import JobRun
-from dcnios_daemon.sinks.manifest import ANNOTATION_LIMIT, SECRET_LIMIT, Template
-from dcnios_daemon.sinks.pod import literal, merge
+from dcnios_daemon.sinks.job.manifest import ANNOTATION_LIMIT, SECRET_LIMIT, Template
+from dcnios_daemon.sinks.job.pod import literal, merge
+from dcnios_daemon.sinks.job.sink import JobRun
 from tests.fakes.desk import make_order
 
 Json = dict[str, Any]

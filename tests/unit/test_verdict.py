@@ -6,8 +6,8 @@ import msgspec
 import pytest
 
 from dcnios_daemon.core.ports import Failure
-from dcnios_daemon.sinks.objects import Job, Pod
-from dcnios_daemon.sinks.verdict import outcome, tail, vanished
+from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
+from dcnios_daemon.sinks.kubernetes.verdict import outcome, tail, vanished
 
 Json = dict[str, Any]
 

@@ -11,11 +11,11 @@ import pytest
 
 from dcnios_daemon.core.errors import SinkUnavailable
 from dcnios_daemon.core.ports import Failure, Order, State
-from dcnios_daemon.sinks import ended_pods, pauses
-from dcnios_daemon.sinks.job import JobPlan, JobRun, JobSink
-from dcnios_daemon.sinks.objects import Job
+from dcnios_daemon.sinks.job.sink import JobPlan, JobRun, JobSink
+from dcnios_daemon.sinks.kubernetes import ended_pods, pauses
+from dcnios_daemon.sinks.kubernetes.objects import Job
+from dcnios_daemon.sinks.kubernetes.watch import Change, Collection
 from dcnios_daemon.sinks.spec import SinkContext
-from dcnios_daemon.sinks.watch import Change, Collection
 from tests.clocks import ManualClock
 from tests.fakes.cluster import FakeCluster, refusal
 from tests.fakes.desk import FakeDesk, flying, make_order

@@ -6,8 +6,8 @@ import msgspec
 
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import OrderRefused, SinkUnavailable
-from dcnios_daemon.sinks.answers import Missing, Unrecognised
-from dcnios_daemon.sinks.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.sinks.kubernetes.answers import Missing, Unrecognised
+from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
 
 _JOBS = {
     "jobs": ("create", "get", "list", "watch"),

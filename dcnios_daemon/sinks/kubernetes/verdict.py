@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dcnios_daemon.core.ports import Failure, Outcome
-from dcnios_daemon.sinks.objects import Condition, Job, Pod
+from dcnios_daemon.sinks.kubernetes.objects import Condition, Job, Pod
 
 LOG_TAIL = 2048
 """Bytes kept of a failed run's log."""

@@ -14,7 +14,7 @@ import msgspec
 from dcnios_daemon.core.errors import ConfigError, OrderRefused
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.core.templating import Context, Render, compile_text, compile_tree, context
-from dcnios_daemon.sinks.pod import (
+from dcnios_daemon.sinks.job.pod import (
     EVENT_FILE,
     EVENT_NAME,
     EVENT_VOLUME,

@@ -13,12 +13,12 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import OrderRefused, SinkError
-from dcnios_daemon.sinks.answers import Expired
-from dcnios_daemon.sinks.cluster import ClusterSession
-from dcnios_daemon.sinks.objects import Pod
-from dcnios_daemon.sinks.pauses import Pauses
-from dcnios_daemon.sinks.verdict import tail
-from dcnios_daemon.sinks.watch import Collection, decode
+from dcnios_daemon.sinks.kubernetes.answers import Expired
+from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
+from dcnios_daemon.sinks.kubernetes.objects import Pod
+from dcnios_daemon.sinks.kubernetes.pauses import Pauses
+from dcnios_daemon.sinks.kubernetes.verdict import tail
+from dcnios_daemon.sinks.kubernetes.watch import Collection, decode
 from dcnios_daemon.telemetry.events import LogUnavailable
 
 KEPT = 4096

@@ -12,9 +12,9 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkUnavailable
-from dcnios_daemon.sinks.answers import Status, failure
-from dcnios_daemon.sinks.cluster import ClusterSession
-from dcnios_daemon.sinks.objects import Job, Pod
+from dcnios_daemon.sinks.kubernetes.answers import Status, failure
+from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
+from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
 
 Item = TypeVar("Item", bound=Job | Pod)
 
@@ -78,7 +78,8 @@ class Collection(Generic[Item]):
 
         Raises:
             Expired: It took so long that the moment is forgotten: begin again.
-            SinkUnavailable, OrderRefused: See :class:`~dcnios_daemon.sinks.cluster.ClusterSession`.
+            SinkUnavailable, OrderRefused: See
+                :class:`~dcnios_daemon.sinks.kubernetes.cluster.ClusterSession`.
         """
         limit, token = _FIRST_PAGE, ""
         while True:

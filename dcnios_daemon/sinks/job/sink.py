@@ -13,15 +13,15 @@ import yaml
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, Order
-from dcnios_daemon.sinks.answers import Missing, Taken
-from dcnios_daemon.sinks.cluster import ClusterSession, KubernetesSettings
-from dcnios_daemon.sinks.follow import Follower
-from dcnios_daemon.sinks.manifest import KEY, Made, Template
-from dcnios_daemon.sinks.objects import Meta
-from dcnios_daemon.sinks.payload_secret import adopt, take_back
-from dcnios_daemon.sinks.pod import Json
+from dcnios_daemon.sinks.job.manifest import KEY, Made, Template
+from dcnios_daemon.sinks.job.payload_secret import adopt, take_back
+from dcnios_daemon.sinks.job.pod import Json
+from dcnios_daemon.sinks.kubernetes.answers import Missing, Taken
+from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.sinks.kubernetes.follow import Follower
+from dcnios_daemon.sinks.kubernetes.objects import Meta
+from dcnios_daemon.sinks.kubernetes.watch import decode
 from dcnios_daemon.sinks.spec import PodRun, SinkContext
-from dcnios_daemon.sinks.watch import decode
 from dcnios_daemon.staging.plan import LONGEST, make_plan, needs_staging, validity
 
 

@@ -12,8 +12,8 @@ import msgspec
 
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.units import size
+from dcnios_daemon.sinks.kubernetes.verdict import RUN, STAGE_IN, STAGE_OUT
 from dcnios_daemon.sinks.spec import PodRun, Volume
-from dcnios_daemon.sinks.verdict import RUN, STAGE_IN, STAGE_OUT
 from dcnios_daemon.staging.contract import CREDENTIALS, OUTPUT
 
 Json = dict[str, Any]

@@ -11,7 +11,7 @@ import os
 import ssl
 import sys
 import urllib.request
-from collections.abc import AsyncGenerator, Coroutine, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import contextmanager
 from http import HTTPStatus
 from pathlib import Path
@@ -25,13 +25,12 @@ import yaml
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkUnavailable
 from dcnios_daemon.core.settings import Settings
-from dcnios_daemon.sinks.answers import Unrecognised, failure
-from dcnios_daemon.sinks.calls import Call
+from dcnios_daemon.sinks.kubernetes.answers import Unrecognised, failure
+from dcnios_daemon.sinks.kubernetes.calls import Call
+from dcnios_daemon.sinks.kubernetes.plugins import log_in
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds the account that it runs as."""
-LOGIN_SECONDS = 30.0
-"""How long an exec plugin or an identity provider may take."""
 RENEW_SECONDS = 60.0
 """How often token files are read again and expiring tokens renewed: the library's own period."""
 REQUEST_SECONDS, CONNECT_SECONDS = 30.0, 10.0
@@ -125,7 +124,7 @@ class Login:
             if where is None:
                 await asyncio.to_thread(library.load_incluster_config, self._configuration)
             elif self._loader is None:
-                self._loader = await _in_a_thread(
+                self._loader = await log_in(
                     library.load_kube_config(
                         config_file=where,
                         context=self._settings.context,
@@ -134,7 +133,7 @@ class Login:
                     )
                 )
             else:
-                await _in_a_thread(self._loader.load_and_set(self._configuration))
+                await log_in(self._loader.load_and_set(self._configuration))
             return await asyncio.to_thread(self._describe)
         except (
             library.ConfigException,
@@ -193,10 +192,6 @@ class Login:
         return self._tls[1]
 
 
-async def _in_a_thread(task: Coroutine[Any, Any, Any]) -> Any:  # noqa: ANN401 - passes it on
-    return await asyncio.to_thread(asyncio.run, asyncio.wait_for(task, LOGIN_SECONDS))
-
-
 def _proxy(url: str) -> str | None:
     """As the environment says. Asked once: asking per request costs more than the request's own header."""
     parts = urlsplit(url)
@@ -208,8 +203,8 @@ def _proxy(url: str) -> str | None:
 class ClusterSession:
     """Requests to one API server. Opens at the first; many may use it at the same time.
 
-    For paths see :class:`~dcnios_daemon.sinks.calls.Call`. Any call raises the errors of
-    :mod:`dcnios_daemon.sinks.answers`, or SinkUnavailable when there is no answer.
+    For paths see :class:`~dcnios_daemon.sinks.kubernetes.calls.Call`. Any call raises the errors of
+    :mod:`dcnios_daemon.sinks.kubernetes.answers`, or SinkUnavailable when there is no answer.
     """
 
     def __init__(self, settings: KubernetesSettings, clock: Clock) -> None:
