@@ -1,5 +1,5 @@
 """What Prometheus is told. Counters are touched only by the typed events in ``telemetry.events``; levels are
-taken when Prometheus asks.
+taken when Prometheus asks, but Kafka's lags when their source looks.
 """
 
 from collections.abc import Mapping
@@ -67,3 +67,23 @@ def take_levels(*, events: int, size: int, deliveries: Mapping[str, Mapping[str,
     for route, counts in deliveries.items():
         for state in _NOW if route else ():
             DELIVERIES.labels(route, state).set(counts.get(state, 0))
+
+
+class Lags:
+    """The lag of one source's partitions; of those that it has, and no others."""
+
+    def __init__(self, source: str) -> None:
+        self._source = source
+        self._shown: set[tuple[str, int]] = set()
+
+    def show(self, lags: Mapping[tuple[str, int], int]) -> None:
+        """Bring them up to date.
+
+        Args:
+            lags: Topic and partition to offsets.
+        """
+        for topic, partition in self._shown - lags.keys():
+            KAFKA_LAG.remove(self._source, topic, str(partition))
+        for (topic, partition), lag in lags.items():
+            KAFKA_LAG.labels(self._source, topic, str(partition)).set(lag)
+        self._shown = set(lags)

@@ -17,7 +17,7 @@ from dcnios_daemon.sources.admission import admit
 from dcnios_daemon.sources.directory import source as directory
 from dcnios_daemon.sources.directory.settings import DirectorySettings
 from dcnios_daemon.sources.directory.source import DirectorySource
-from dcnios_daemon.telemetry import events as telemetry
+from dcnios_daemon.telemetry.events import signal
 from tests.clocks import ManualClock
 
 HOUR = 3600 * 10**9
@@ -225,7 +225,7 @@ async def test_a_folder_below_that_refuses_us_holds_up_nothing(
     folder: Folder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(telemetry, "say", lambda _level, event, fields: said.append(f"{event} {fields()}"))
+    monkeypatch.setattr(signal, "say", lambda _level, event, fields: said.append(f"{event} {fields()}"))
     folder.write("private/a")
     folder.write("public/b")
     scandir = os.scandir

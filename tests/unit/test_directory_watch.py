@@ -12,7 +12,7 @@ from dcnios_daemon.sources.directory import source as directory
 from dcnios_daemon.sources.directory import watch
 from dcnios_daemon.sources.directory.settings import DirectorySettings
 from dcnios_daemon.sources.directory.source import DirectorySource
-from dcnios_daemon.telemetry import events as telemetry
+from dcnios_daemon.telemetry.events import signal
 
 ROOT = "22 1 0:20 / / rw,relatime shared:1 - {} /dev/x rw"
 
@@ -96,7 +96,7 @@ async def test_where_the_kernel_will_not_tell_the_source_goes_by_its_clock_and_s
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said: list[str] = []
-    monkeypatch.setattr(telemetry, "say", lambda _level, event, fields: said.append(f"{event} {fields()}"))
+    monkeypatch.setattr(signal, "say", lambda _level, event, fields: said.append(f"{event} {fields()}"))
     monkeypatch.setattr(watch, "LOCAL", frozenset())
     async with Life(tmp_path / "in", poll=0.01) as life:
         for name in ("a", "b"):

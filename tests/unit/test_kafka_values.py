@@ -18,7 +18,6 @@ from dcnios_daemon.sources.kafka.records import Reader
 from dcnios_daemon.sources.kafka.schema_registry import RegistrySettings
 from dcnios_daemon.sources.kafka.values import Values
 from dcnios_daemon.telemetry import events as telemetry
-from dcnios_daemon.telemetry.kafka import ValuesKept
 from tests.contract.kafka_rig import FakeRecord
 from tests.fakes.registry import FakeRegistry
 
@@ -91,7 +90,7 @@ async def test_protobuf_stays_as_it_is_and_that_is_said_once(
         assert event.data == framed(number, b"\x00\x08\x01")
         assert event.attributes["schema_type"] == "protobuf"
         assert "value_error" not in event.attributes
-    assert said == [ValuesKept(source="frames", schema=number, schema_type="PROTOBUF")]
+    assert said == [telemetry.ValuesKept(source="frames", schema=number, schema_type="PROTOBUF")]
 
 
 async def test_bare_bytes_are_freed_of_their_prefix(registry: FakeRegistry, values: Values) -> None:

@@ -14,7 +14,7 @@ import msgspec
 
 from dcnios_daemon.core.errors import Rejected
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
-from dcnios_daemon.telemetry import kafka as telemetry
+from dcnios_daemon.telemetry import events as telemetry
 
 Partition = tuple[str, int]
 """Topic and number."""

@@ -13,7 +13,8 @@ from dcnios_daemon.sources.kafka.places import Memory, Partition, Places
 from dcnios_daemon.sources.kafka.records import Reader, Record
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.values import Values
-from dcnios_daemon.telemetry import kafka as telemetry
+from dcnios_daemon.telemetry import events as telemetry
+from dcnios_daemon.telemetry.metrics import Lags
 
 _BATCH_RECORDS = 2000
 _BATCH_BYTES = 4 << 20
@@ -78,7 +79,7 @@ class KafkaSource:
         self._nothing_given = asyncio.Event()
         self._nothing_given.set()
         self._failure: SourceError | None = None
-        self._lags = telemetry.Lags(name)
+        self._lags = Lags(name)
         self._probed = self._lags_shown = self._clock.monotonic()
 
     async def connect(self, cursor: str | None) -> None:

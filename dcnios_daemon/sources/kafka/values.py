@@ -23,7 +23,6 @@ from dcnios_daemon.sources.kafka.schema_registry import (
     UnknownSchema,
 )
 from dcnios_daemon.telemetry import events as telemetry
-from dcnios_daemon.telemetry.kafka import ValuesKept
 
 _PREFIX = struct.Struct(">bI")
 _LARGEST = 2**31 - 1
@@ -127,7 +126,9 @@ class Values:
             if schema.schema_type == "JSON":
                 return _Codec(attributes, decode=_checked_json)
             if schema.schema_type != "AVRO":
-                ValuesKept(source=self._source, schema=number, schema_type=schema.schema_type).emit()
+                telemetry.ValuesKept(
+                    source=self._source, schema=number, schema_type=schema.schema_type
+                ).emit()
                 return _Codec(attributes)
             references = await registry.references(schema)
             name, decode = await asyncio.to_thread(avro.compiled, schema.schema, references)

@@ -1,9 +1,10 @@
-"""What is said of Kafka's partitions and values, and how far behind we are."""
+"""What is said of Kafka's partitions, offsets and values.
 
-from collections.abc import Mapping
+How far behind we are is a level: :class:`dcnios_daemon.telemetry.metrics.Lags`.
+"""
 
 from dcnios_daemon.telemetry import metrics
-from dcnios_daemon.telemetry.events import Signal
+from dcnios_daemon.telemetry.events.signal import Signal
 
 
 class PartitionsAssigned(Signal):
@@ -56,23 +57,3 @@ class OffsetsLost(Signal):
     def measure(self) -> None:
         """See :class:`Signal`."""
         metrics.KAFKA_LOST.labels(self.source, self.topic).inc(self.lost)
-
-
-class Lags:
-    """The lag of one source's partitions; of those that it has, and no others."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._shown: set[tuple[str, int]] = set()
-
-    def show(self, lags: Mapping[tuple[str, int], int]) -> None:
-        """Bring them up to date.
-
-        Args:
-            lags: Topic and partition to offsets.
-        """
-        for topic, partition in self._shown - lags.keys():
-            metrics.KAFKA_LAG.remove(self._source, topic, str(partition))
-        for (topic, partition), lag in lags.items():
-            metrics.KAFKA_LAG.labels(self._source, topic, str(partition)).set(lag)
-        self._shown = set(lags)

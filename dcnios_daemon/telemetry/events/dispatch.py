@@ -1,0 +1,56 @@
+"""The way of an order, the same for every sink: submitted, put off, ended."""
+
+from dcnios_daemon.telemetry import metrics
+from dcnios_daemon.telemetry.events.signal import Signal
+
+
+class OrderSubmitted(Signal):
+    """A sink has taken an order."""
+
+    name = "order.submitted"
+    level = "debug"
+    route: str
+    order: str
+    key: str
+    attempt: int
+    waited: float
+    """Seconds from the journal's commit."""
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.SUBMITTED.labels(self.route).inc()
+        metrics.WAIT.labels(self.route).observe(self.waited)
+
+
+class OrderPutOff(Signal):
+    """A sink could not take an order now. It is tried again; no attempt is burnt."""
+
+    name = "order.put_off"
+    level = "warning"
+    route: str
+    order: str
+    error: str
+    again_in: float
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.PUT_OFF.labels(self.route).inc()
+
+
+class AttemptEnded(Signal):
+    """An outcome was recorded."""
+
+    name = "order.ended"
+    route: str
+    order: str
+    result: str
+    exit_code: int | None
+    reason: str
+    then: str
+    """``done``, ``retry`` or ``dead``."""
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.OUTCOMES.labels(self.route, self.result).inc()
+        if self.then == "dead":
+            metrics.DEAD.labels(self.route).inc()

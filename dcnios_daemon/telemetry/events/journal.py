@@ -1,0 +1,43 @@
+"""The journal: what it has committed, whether it has room, and the disk under it."""
+
+from dcnios_daemon.telemetry import metrics
+from dcnios_daemon.telemetry.events.signal import Signal
+
+
+class EventsAccepted(Signal):
+    """The journal has committed a batch."""
+
+    name = "journal.appended"
+    level = "debug"
+    source: str
+    accepted: int
+    duplicates: int
+    unrouted: int
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.ACCEPTED.labels(self.source).inc(self.accepted)
+        metrics.DUPLICATES.labels(self.source).inc(self.duplicates)
+        metrics.UNROUTED.labels(self.source).inc(self.unrouted)
+
+
+class GateShut(Signal):
+    """The journal is full."""
+
+    name = "gate.shut"
+    level = "warning"
+    why: str
+
+
+class GateOpened(Signal):
+    """The journal has room again."""
+
+    name = "gate.opened"
+
+
+class JournalFailed(Signal):
+    """The disk under the journal fails. Nothing acknowledged is lost, but nothing more is accepted."""
+
+    name = "journal.failed"
+    level = "error"
+    error: str
