@@ -30,7 +30,7 @@ class Arrival(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-class Known(msgspec.Struct):
+class Known(msgspec.Struct, gc=False):
     """What is stored with a key."""
 
     event: int

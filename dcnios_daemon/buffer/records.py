@@ -43,7 +43,7 @@ CODES: Mapping[State, tuple[Code, ...]] = {
 }
 
 
-class Head(msgspec.Struct, array_like=True, frozen=True):
+class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An event without key, source and data."""
 
     kind: str
