@@ -5,6 +5,7 @@ accepted after all. And the memory of a key that has run for a while starts anew
 offered (by a source that lists what is there) must not be forgotten and run again.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -14,9 +15,11 @@ from dcnios_daemon.buffer.records import Code, head_of, pack, weight
 from dcnios_daemon.buffer.steady import TOLERANCE
 from dcnios_daemon.buffer.transaction import Transaction, as_json
 from dcnios_daemon.core.errors import JournalFull
+from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Admission, Appended
 
 _KEY_BYTES = 20
+_QUEUED = int(Code.QUEUED)
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -27,7 +30,7 @@ class Arrival(msgspec.Struct, frozen=True):
     cursor: str | None
 
 
-class Known(msgspec.Struct):
+class Known(msgspec.Struct, gc=False):
     """What is stored with a key."""
 
     event: int
@@ -40,13 +43,13 @@ def append(
     tx: Transaction, arrivals: Sequence[Arrival], *, marks: Watermarks, dedupe_for: float
 ) -> list[Appended | JournalFull]:
     """Take what has room, in the order of the calls; each is taken whole or refused whole."""
-    keys = {key_bytes(one.event.key) for arrival in arrivals for one in arrival.admissions}
+    keys = [_keys(arrival.admissions) for arrival in arrivals]
     known = {
         key: Known(event, since, routed == 1)
-        for key, event, since, routed in tx.run_keys("known_keys", sorted(keys))
+        for key, event, since, routed in tx.run_keys("known_keys", sorted(set().union(*keys)))
     }
     intake = _Intake(tx, known, fading=_fading(tx, known, dedupe_for / 2))
-    results = [intake.take(arrival, marks) for arrival in arrivals]
+    results = [intake.take(arrival, those, marks) for arrival, those in zip(arrivals, keys, strict=True)]
     intake.write()
     return results
 
@@ -70,11 +73,20 @@ def key_bytes(key: str) -> bytes:
     return raw
 
 
+def _keys(admissions: Sequence[Admission]) -> list[bytes]:
+    """The key of each, as it is stored; in one go, for that is half of the work."""
+    texts = [admission.event.key for admission in admissions]
+    raw = bytes.fromhex("".join(texts)) if set(map(len, texts)) == {2 * _KEY_BYTES} else b""
+    if len(raw) != len(texts) * _KEY_BYTES:
+        return [key_bytes(text) for text in texts]  # says which is none
+    return [raw[start : start + _KEY_BYTES] for start in range(0, len(raw), _KEY_BYTES)]
+
+
 def add(tx: Transaction, admissions: Sequence[Admission]) -> None:
     """Take events that nobody has seen before, whatever the bounds say."""
     intake = _Intake(tx, {}, fading=set())
     for admission in admissions:
-        intake.take_all(admission.event.source, [admission])
+        intake.take_all(admission.event.source, [admission], _keys([admission]))
     intake.write()
 
 
@@ -85,18 +97,20 @@ class _Intake:
         self._tx = tx
         self._known = known
         self._fading = fading
+        self._routes: dict[tuple[str, ...], tuple[int, ...]] = {}
+        """Their numbers, each once."""
         self._put: set[bytes] = set()
         self._events: list[tuple[object, ...]] = []
         self._deliveries: list[tuple[int, int, int, int]] = []
         self._unrouted: list[tuple[int, int, float, int]] = []
 
-    def take(self, arrival: Arrival, marks: Watermarks) -> Appended | JournalFull:
+    def take(self, arrival: Arrival, keys: Sequence[bytes], marks: Watermarks) -> Appended | JournalFull:
         """Put one call's events down, unless a bound was reached before it."""
         tx = self._tx
         events, size = tx.books.number("events"), tx.books.number("bytes")
         if marks.full or marks.reached(events, size):
             return JournalFull(marks.shortage or f"the journal is full: {events:,} events, {size:,} bytes")
-        accepted = self.take_all(arrival.source, arrival.admissions)
+        accepted = self.take_all(arrival.source, arrival.admissions, keys)
         duplicates = len(arrival.admissions) - accepted
         if arrival.cursor is not None:
             cursor = arrival.cursor.encode("utf-8", "surrogatepass")
@@ -105,41 +119,64 @@ class _Intake:
             tx.add("duplicates", duplicates)
         return Appended(accepted=accepted, duplicates=duplicates)
 
-    def take_all(self, source: str, admissions: Sequence[Admission]) -> int:
+    def take_all(self, source: str, admissions: Sequence[Admission], keys: Sequence[bytes]) -> int:
         """Put events of a source down. Returns how many were new."""
-        number = self._tx.number(source)
-        self._tx.changed = self._tx.changed or bool(admissions)
-        return sum(self._take_one(number, admission) for admission in admissions)
+        tx, known = self._tx, self._known
+        number = tx.number(source)
+        tx.changed = tx.changed or bool(admissions)
+        first, size = tx.books.number("next"), 0
+        events, unrouted, deliveries = len(self._events), len(self._unrouted), len(self._deliveries)
+        for key, admission in zip(keys, admissions, strict=True):
+            met = known.get(key)
+            if met is not None and (met.routed or not admission.routes):
+                self._renew(key, met)
+                continue
+            if met is not None:
+                self._fading.discard(key)
+                tx.hold(key.hex())
+            known[key] = Known(first, tx.moment, bool(admission.routes))
+            self._put.add(key)
+            if admission.routes:
+                first, weighed = self._route(first, key, number, admission)
+                size += weighed
+            else:
+                first = self._count_only(first, key, number, admission.event)
+        tx.add("next", first - tx.books.number("next"))
+        self._enter(deliveries, unrouted=len(self._unrouted) - unrouted)
+        accepted = len(self._events) - events
+        tx.add("events", accepted - len(self._unrouted) + unrouted)
+        tx.add("bytes", size)
+        return accepted
 
-    def _take_one(self, source: int, admission: Admission) -> bool:
-        tx, event = self._tx, admission.event
-        key, routes = key_bytes(event.key), tuple(dict.fromkeys(admission.routes))
-        known = self._known.get(key)
-        if known is not None and (known.routed or not routes):
-            self._renew(key, known)
-            return False
-        first = tx.add("next", max(len(routes), 1))
-        self._known[key] = Known(first, tx.moment, routed=bool(routes))
-        self._put.add(key)
-        if known is not None:
-            self._fading.discard(key)
-            tx.hold(key.hex())
-        head, data = pack(head_of(event)), event.data if routes else None
-        size = weight(head, event.data) if routes else 0
-        self._events.append((first, key, source, tx.now, max(len(routes), 1), len(routes), size, head, data))
+    def _route(self, first: int, key: bytes, source: int, admission: Admission) -> tuple[int, int]:
+        """Put an event and its deliveries down. Returns the next free id, and what it weighs."""
+        event, routes = admission.event, self._routes.get(admission.routes)
+        if routes is None:
+            routes = tuple([self._tx.number(route) for route in dict.fromkeys(admission.routes)])
+            self._routes[admission.routes] = routes
+        head, n = pack(head_of(event)), len(routes)
+        size = weight(head, event.data)
+        self._events.append((first, key, source, self._tx.now, n, n, size, head, event.data))
         for place, route in enumerate(routes, start=first):
-            number = tx.number(route)
-            self._deliveries.append((place, first, number, Code.QUEUED.value))
-            tx.count(number, Code.QUEUED, 1)
-        if routes:
-            tx.add("events", 1)
-            tx.add("bytes", size)
-        else:
-            self._unrouted.append((first, first, tx.now, tx.add("turn", 1)))
-            tx.add("history", 1)
-            tx.count(0, Code.UNROUTED, 1)
-            tx.remember(key.hex())
-        return True
+            self._deliveries.append((place, first, route, _QUEUED))
+        return first + n, size
+
+    def _count_only(self, first: int, key: bytes, source: int, event: Event) -> int:
+        """Put an event down that no route wants. Returns the next free id."""
+        tx = self._tx
+        self._events.append((first, key, source, tx.now, 1, 0, 0, pack(head_of(event)), None))
+        self._unrouted.append((first, first, tx.now, tx.add("turn", 1)))
+        tx.remember(key.hex())
+        return first + 1
+
+    def _enter(self, delivery: int, *, unrouted: int) -> None:
+        """Count by route and state what was put down, from this delivery on."""
+        tx = self._tx
+        for route, n in Counter([route for _, _, route, _ in self._deliveries[delivery:]]).items():
+            tx.count(route, _QUEUED, n)
+        if unrouted:
+            tx.add("history", unrouted)
+            tx.count(0, Code.UNROUTED, unrouted)
 
     def _renew(self, key: bytes, known: Known) -> None:
         if key in self._fading:
@@ -151,7 +188,7 @@ class _Intake:
     def write(self) -> None:
         """Put all rows down."""
         tx = self._tx
-        known = ((key, self._known[key]) for key in sorted(self._put))
+        known = [(key, self._known[key]) for key in sorted(self._put)]
         tx.run_rows("put_keys", [(key, one.event, one.since, one.routed) for key, one in known])
         tx.run_rows("add_events", self._events)
         tx.run_rows("add_deliveries", self._deliveries)

@@ -14,6 +14,7 @@ OVERHEAD = 256
 """Bytes counted per event on top of its own: rows, keys and index entries."""
 _NOTE_LENGTH = 1000
 _LOG_LENGTH = 4096
+_ENCODER = msgspec.json.Encoder()
 
 
 class Code(enum.IntEnum):
@@ -42,7 +43,7 @@ CODES: Mapping[State, tuple[Code, ...]] = {
 }
 
 
-class Head(msgspec.Struct, array_like=True, frozen=True):
+class Head(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """An event without key, source and data."""
 
     kind: str
@@ -88,7 +89,7 @@ T = TypeVar("T")
 def pack(record: msgspec.Struct) -> bytes:
     """JSON. Text that is no valid Unicode (file names may be anything) is kept, as escapes."""
     try:
-        return msgspec.json.encode(record)
+        return _ENCODER.encode(record)
     except UnicodeEncodeError:
         return json.dumps(msgspec.to_builtins(record)).encode()
 

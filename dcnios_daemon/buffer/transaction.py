@@ -1,5 +1,6 @@
 """One transaction on the journal: the statements, and the books that will be true once it is on disk."""
 
+import itertools
 import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
@@ -53,7 +54,7 @@ class Transaction:
     def run_rows(self, name: str, rows: Sequence[Sequence[object]]) -> None:
         """Run a statement that has a VALUES group for all rows, many at a time."""
         for step in _steps(rows):
-            flat = [value for row in step for value in row]
+            flat = list(itertools.chain.from_iterable(step))
             self._connection.execute(repeated(name, len(step)), flat)
 
     def run_keys(self, name: str, keys: Sequence[bytes]) -> Iterator[Sequence[Any]]:

@@ -25,10 +25,11 @@ class Action(enum.StrEnum):
     """A delivery is; so its result says."""
 
 
-class Event(msgspec.Struct, frozen=True, kw_only=True):
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One happening at a source.
 
-    Equal keys mean the same happening; ``data`` is the original, byte for byte.
+    Equal keys mean the same happening; ``data`` is the original, byte for byte. It holds nothing that could
+    hold it, so that Python's collector of cycles need not look at each of thousands again and again.
     """
 
     key: str

@@ -45,6 +45,11 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     where: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Dotted path into the JSON data (``Records.0.s3.object.size``) to glob over the value's text."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes all events of its sources."""
+        return not (self.subject is not None or self.actions or self.attributes or self.where)
+
     def takes(self, event: Event) -> bool:
         """Whether the event takes this route. Data that is not JSON never satisfies ``where``."""
         return (
@@ -81,8 +86,22 @@ class Router:
     """All routes together."""
 
     def __init__(self, rules: Mapping[str, Rule]) -> None:
-        self._rules = dict(rules)
+        sources = {source for rule in rules.values() for source in rule.sources}
+        self._rules = {
+            source: [(name, rule) for name, rule in rules.items() if source in rule.sources]
+            for source in sources
+        }
+        self._all = {
+            source: tuple([name for name, _ in those])
+            for source, those in self._rules.items()
+            if all(rule.is_open for _, rule in those)
+        }
+        """The routes of sources whose events all go the same way."""
 
     def routes(self, event: Event) -> tuple[str, ...]:
         """The names of the routes that the event takes, in the configuration's order; perhaps none."""
-        return tuple(name for name, rule in self._rules.items() if rule.takes(event))
+        routes = self._all.get(event.source)
+        if routes is None:
+            those = self._rules.get(event.source, ())
+            routes = tuple([name for name, rule in those if rule.takes(event)])
+        return routes

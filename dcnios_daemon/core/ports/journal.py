@@ -9,7 +9,7 @@ from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports.delivery import Claim, Decision, Delivery, InFlight, Outcome, State, Stats
 
 
-class Admission(msgspec.Struct, frozen=True):
+class Admission(msgspec.Struct, frozen=True, gc=False):
     """An event and the routes that it takes; none makes it *unrouted*: counted and listed, not kept."""
 
     event: Event

@@ -14,6 +14,7 @@ from dcnios_daemon.kafka.headers import INSTANCE_HEADER, KEY_HEADER
 _KEY = re.compile(rb"[0-9a-f]{%d}" % KEY_HEX)
 _JSON_ENDS = frozenset({b"{}", b"[]"})
 _PEEK = 64
+_JSON = msgspec.json.Decoder(msgspec.Raw)
 
 
 class Record(Protocol):
@@ -96,7 +97,7 @@ def content_type(data: bytes) -> str:
         ends = data[:_PEEK].lstrip()[:1] + data[-_PEEK:].rstrip()[-1:]
     if ends in _JSON_ENDS:
         try:
-            msgspec.json.decode(data, type=msgspec.Raw)
+            _JSON.decode(data)
             data.decode()
         except (msgspec.DecodeError, UnicodeDecodeError):
             return "application/octet-stream"
