@@ -15,10 +15,10 @@ from dcnios_daemon.core.ports import Failure, Journal, Outcome, Stats
 from dcnios_daemon.dispatch.fairness import Turns
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
 from dcnios_daemon.dispatch.outcomes import Outcomes, SinkDesk
-from dcnios_daemon.dispatch.patience import until_written
 from dcnios_daemon.dispatch.quiet import Quiet
 from dcnios_daemon.dispatch.route import BatchClock, Limits, Route
 from dcnios_daemon.dispatch.submission import Verdict, submit
+from dcnios_daemon.dispatch.until_written import until_written
 from dcnios_daemon.telemetry import events as telemetry
 
 WORKERS = 32

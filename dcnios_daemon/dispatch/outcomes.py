@@ -8,8 +8,8 @@ from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Dead, InFlight, Journal, Outcome, Retry
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
-from dcnios_daemon.dispatch.patience import until_written
 from dcnios_daemon.dispatch.route import Route
+from dcnios_daemon.dispatch.until_written import until_written
 from dcnios_daemon.telemetry import events as telemetry
 
 _NEVER_AGAIN = RetryPolicy(attempts=1)

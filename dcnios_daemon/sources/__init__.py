@@ -1,1 +1,1 @@
-"""Where events come from. ``runner`` supervises them all; each kind is one module."""
+"""Where events come from. ``runner`` supervises them all; each kind is one module or package."""

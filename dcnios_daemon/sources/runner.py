@@ -40,8 +40,8 @@ from dcnios_daemon.core.ports import (
 from dcnios_daemon.core.routing import Router
 from dcnios_daemon.sources.admission import admit
 from dcnios_daemon.sources.inbound import busy
-from dcnios_daemon.sources.patience import first_error, is_cancelled, unbroken, within
 from dcnios_daemon.sources.status import SourceState, SourceStatus
+from dcnios_daemon.sources.time_limits import first_error, is_cancelled, unbroken, within
 from dcnios_daemon.telemetry import events as telemetry
 
 FIRST_PAUSE = 1.0

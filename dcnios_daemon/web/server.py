@@ -41,6 +41,10 @@ class Door(msgspec.Struct, frozen=True):
     """What callers must present (:func:`~dcnios_daemon.web.access.presents`); None: anyone may."""
 
 
+_OPEN = frozenset({"/livez", "/readyz", "/metrics"})
+_OPEN_BELOW = ("/page/", "/sources/")
+
+
 class WebServer:
     """Serves until left. Everything is mounted before entering."""
 
@@ -109,12 +113,12 @@ class WebServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        """Probes, metrics and sources are open (sources have their own tokens). Reading the page and the API
-        from beyond this machine needs the admin token; changing anything always does, and only as Bearer:
-        that a browser never sends by itself.
+        """Probes, metrics and sources are open (sources have their own tokens). Reading all else from beyond
+        this machine needs the admin token; changing anything always does, and only as Bearer: that a browser
+        never sends by itself.
         """
         try:
-            refusal = self._refusal(request) if request.path == "/" or _is_api(request) else None
+            refusal = None if _is_open(request) else self._refusal(request)
             response = refusal or await handler(request)
         except web.HTTPException as error:
             words = error.text if error.text and not error.empty_body else error.reason
@@ -208,8 +212,9 @@ async def _body(request: web.Request) -> bytes:
         return await request.read()
 
 
-def _is_api(request: web.Request) -> bool:
-    return request.path.startswith("/api/")
+def _is_open(request: web.Request) -> bool:
+    """What is not named here asks for the admin token: a new address is shut until someone opens it."""
+    return request.path in _OPEN or request.path.startswith(_OPEN_BELOW)
 
 
 def _error(status: HTTPStatus, message: str, headers: Mapping[str, str] | None = None) -> web.Response:

@@ -16,7 +16,7 @@ from dcnios_daemon.core.errors import (
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Failure, Order, State
 from dcnios_daemon.dispatch import dispatcher as module
-from dcnios_daemon.dispatch import patience, quiet, submission
+from dcnios_daemon.dispatch import quiet, submission, until_written
 from dcnios_daemon.dispatch.orders import OrderBook
 from dcnios_daemon.dispatch.route import Limits, Route
 from tests.unit.test_dispatcher import House, ToyPlan
@@ -170,7 +170,7 @@ async def test_an_order_in_doubt_goes_where_it_went_although_its_route_is_anothe
 
 async def test_noting_a_start_late_does_not_touch_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk failed while the start was to be noted; meanwhile the run failed and is tried again."""
-    monkeypatch.setattr(patience, "_PAUSE", 0.01)
+    monkeypatch.setattr(until_written, "_PAUSE", 0.01)
     house = House(retry=RetryPolicy(attempts=2, backoff=0.0))
     started, failing, second = house.journal.started, asyncio.Event(), asyncio.Event()
 

@@ -124,6 +124,7 @@ async def test_who_speaks_for_another_is_not_on_this_machine(headers: dict[str, 
             assert await web.status(path, Authorization=_basic("right"), **headers) == 200
             assert await web.status(path, Authorization=_basic("wrong"), **headers) == 401
         assert await web.status("/livez", **headers) == 200
+        assert await web.status("/not/there", **headers) == 401  # what nobody has opened is shut
 
 
 @pytest.mark.parametrize("host", ["localhost:1", "LOCALHOST", "127.0.0.1", "[::1]:9", "me.localhost"])

@@ -10,6 +10,7 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import Rejected
+from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import Batch
 from dcnios_daemon.sources.dcache.channel import Channel
 from dcnios_daemon.sources.dcache.checker import Checker
@@ -25,7 +26,7 @@ from dcnios_daemon.sources.dcache.tape import Tape
 from dcnios_daemon.sources.dcache.timing import Timing
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Watches
-from dcnios_daemon.sources.patience import first_error
+from dcnios_daemon.sources.time_limits import first_error
 from dcnios_daemon.telemetry.events import ChannelContested
 
 
@@ -146,7 +147,7 @@ class DcacheSource:
         if times == 1:
             why = f"another client took our channel, which is left to it for a while: perhaps {shared}"
             return Rejected(why, wait=self._timing.give_way)
-        away = min(self._timing.stay_away * 2.0 ** (times - 2), self._timing.longest_away)
+        away = backoff(times - 1, first=self._timing.stay_away, most=self._timing.longest_away, dice=1.0)
         ChannelContested(source=self._name, client_id=self._client_id, error=shared, away=away).emit()
         return Rejected(shared, wait=away)
 

@@ -17,7 +17,7 @@ from dcnios_daemon.core.errors import Malformed, Rejected, StoreError, StoreUnav
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.sources.minio.queue_client import Message
 from dcnios_daemon.sources.minio.records import Happening, read_notification
-from dcnios_daemon.sources.patience import first_error
+from dcnios_daemon.sources.time_limits import first_error
 from dcnios_daemon.telemetry import events as telemetry
 
 READERS = 4
