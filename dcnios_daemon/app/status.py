@@ -1,0 +1,50 @@
+"""How the daemon is: what ``/readyz`` and ``/api/v1/status`` say of it."""
+
+import functools
+from typing import Any
+
+import msgspec
+
+from dcnios_daemon import __version__
+from dcnios_daemon.app.parts import Parts
+
+
+def watch_health(parts: Parts) -> None:
+    """Let readiness depend on the phase, the gate, and on each source and sink."""
+    health = parts.health
+    health.watch("daemon", lambda: None if parts.phase == "running" else parts.phase)
+    health.watch("journal", lambda: parts.gate.reason)
+    for name, runner in parts.runners.items():
+        health.watch(f"source {name}", runner.status.trouble)
+    for name in parts.sinks:
+        health.watch(f"sink {name}", functools.partial(_sink_trouble, parts, name))
+
+
+def _sink_trouble(parts: Parts, name: str) -> str | None:
+    return "finds out what became of an earlier life's orders" if name in parts.waiting_sinks else None
+
+
+def describe(parts: Parts) -> dict[str, Any]:
+    """What ``/api/v1/status`` says beside the journal's counts."""
+    reasons = dict(parts.health.reasons())
+    settings = parts.settings
+    return {
+        "instance": settings.daemon.instance,
+        "version": __version__,
+        "phase": parts.phase,
+        "ready": not reasons,
+        "reasons": reasons,
+        "limits": {
+            "max_events": settings.buffer.max_events,
+            "max_bytes": settings.buffer.max_bytes,
+            "resume_at": settings.buffer.resume_at,
+        },
+        "sources": {
+            name: msgspec.to_builtins(runner.status) | {"kind": settings.sources[name].kind}
+            for name, runner in parts.runners.items()
+        },
+        "routes": {
+            name: {"run": route.run.kind, "from": list(route.sources)}
+            for name, route in settings.sendings.items()
+        },
+    }
