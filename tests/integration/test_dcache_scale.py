@@ -81,7 +81,7 @@ def _report(what: str, began: float, **figures: object) -> None:
 async def test_a_hundred_thousand_files_in_a_thousand_directories_appear_while_the_daemon_is_down(
     tmp_path: Path, *, expires: bool
 ) -> None:
-    """With the channel kept, the stream tells of each directory too, before the pass has listed it or after."""
+    """With the channel kept, the stream tells of each directory too, before the pass lists it or after."""
     async with FakeDcache() as dcache:
         await dcache.mkdir("/data")
         async with _running(tmp_path, dcache.url, recursive=True) as process:

@@ -59,7 +59,7 @@ class Ledger:
     ) -> None:
         """Seconds between positions that are stored without an event: ``store_every``."""
         self._store_every = store_every
-        self.unfinished = unfinished or Unfinished()
+        self.unfinished = Unfinished() if unfinished is None else unfinished
         """Given up, and not forgotten: as long as there are any, a restart lists."""
         self.to_give = asyncio.Event()
         """Set when there may be something to give."""
