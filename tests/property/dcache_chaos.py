@@ -84,7 +84,7 @@ class Run:
             seed=seed,
         )
         self.dcache.wire = self.wire
-        self._users = Users(self.dcache, self._chaos, self._dice, silent=self.silent, say=self._say)
+        self._users = Users(self.dcache, self._chaos, self._dice, say=self._say)
         self._users.may_change_directories = not self.flat
         self._happenings = [name for name in [*HAPPENINGS, *_OF_THE_DAEMON] if self._may_happen(name)]
         self._gate = WatermarkGate()

@@ -18,7 +18,6 @@ class Users:
         dcache: What they use.
         chaos: Has its turn before each change.
         dice: Decides.
-        silent: Whether they also do what nothing tells of.
         say: Writes down what was done.
     """
 
@@ -28,14 +27,12 @@ class Users:
         chaos: Chaos,
         dice: random.Random,
         *,
-        silent: bool,
         say: Callable[[str], None],
     ) -> None:
         self.dcache = dcache
         self.paths: dict[str, set[str]] = {}
         """From a PNFS-ID to all paths that it ever had."""
         self.ever_complete: set[str] = set()
-        self.silent = silent
         self.may_change_directories = True
         self._chaos = chaos
         self._dice = dice
@@ -148,11 +145,11 @@ class Users:
             self._note(f"overwrite {path}")
 
     async def rename(self) -> None:
-        """Within, in or out; to a new name or over another file. That of an upload under way, whose end the
-        pool tells under the old name, is a loss that nothing tells of."""
+        """Within, in or out; to a new name or over another file. The end of an upload that is under way is
+        then told under the old name."""
         await self._shaken()
         inode = self._any_file()
-        if inode is None or (inode.size is None and not self.silent):
+        if inode is None:
             return
         other = self._any_file()
         path, over = inode.path(), other is not None and other is not inode and self._dice.random() < 0.3

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from contextlib import aclosing
 
 from dcnios_daemon.core.errors import Disconnected, Malformed
+from dcnios_daemon.sources.dcache.checks import Check
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
 from dcnios_daemon.sources.dcache.inotify import split
-from dcnios_daemon.sources.dcache.ledger import Check
 from dcnios_daemon.sources.dcache.listing import pages
 from dcnios_daemon.sources.dcache.namespace import Entry, stat
 from dcnios_daemon.telemetry.events import WatchRefused
@@ -27,6 +27,9 @@ _WORTH = 100
 """Listed entries that cost as much as one look."""
 _WHOLE = 0.9
 """A listing that is filled to no more than this was not cut off: dCache omits what vanishes meanwhile."""
+_GROWTH = 2
+"""How much further than the last listing, which was cut off, another must reach to be worth it: so that those
+in vain cost no more than they would have saved."""
 _LARGE_ONES = 1000
 
 
@@ -73,7 +76,7 @@ class Checker:
             by_directory[split(check.path)[0]].append(check)
         singles: deque[Check] = deque()
         for directory, checks in by_directory.items():
-            if len(checks) >= _MANY and len(checks) * _WORTH > self._large.get(directory, 0):
+            if len(checks) >= _MANY and len(checks) * _WORTH > _GROWTH * self._large.get(directory, 0):
                 singles.extend(await self._list(directory, checks))
             else:
                 singles.extend(checks)
@@ -110,7 +113,7 @@ class Checker:
             self._remember_large(directory, seen)
             return left
         for check in left:
-            self._not_yet(check)
+            self._missing(check)
         return []
 
     def _remember_large(self, directory: str, seen: int) -> None:
@@ -129,7 +132,7 @@ class Checker:
         try:
             entry = await stat(self._connection.frontend, check.path)
         except Missing:  # also for a moment after *closed* (#5285), or renamed since
-            self._not_yet(check)
+            self._missing(check)
         except Forbidden as error:
             WatchRefused(source=self._connection.source, path=check.path, error=str(error)).emit()
             self._ledger.settle(check)
@@ -141,14 +144,15 @@ class Checker:
     def _judge(self, check: Check, entry: Entry) -> None:
         if entry.is_complete:
             self._give(check, entry)
-        elif entry.is_file:
-            self._not_yet(check)
-        else:
+        elif not entry.is_file:
             self._ledger.settle(check)
+        elif check.pause or not self._again(check):
+            self._give_up(check, entry)
 
     def _give(self, check: Check, entry: Entry) -> None:
         if check.done:
             return
+        self._ledger.unfinished.forget(entry.pnfsid)
         if self._connection.wants("staged") and self._connection.tape.see(entry):
             channel = self._connection.channel.url
             self._ledger.give(self._facts.staged(check, entry, channel=channel), check.id)
@@ -163,13 +167,29 @@ class Checker:
         if self._connection.wants("created"):
             self._ledger.give(self._facts.created(check, entry), check.id)
 
-    def _not_yet(self, check: Check) -> None:
-        if check.done:
-            return
+    def _missing(self, check: Check) -> None:
+        """A pool that tells of an upload's end does so under the name that it had at its beginning."""
+        now = self._clock.monotonic()
+        if check.is_upload and check.id is not None and not check.tries:
+            self._ledger.unfinished.hurry(check.place.watch, now)
+        if not self._again(check):
+            self._ledger.settle(check)
+
+    def _give_up(self, check: Check, entry: Entry) -> None:
+        """It holds up the stream's position no longer, and nothing else."""
+        if not (check.done or check.is_change):
+            now, today = self._clock.monotonic(), self._clock.now()
+            self._ledger.unfinished.keep(check, entry, now=now, today=today)
+        self._ledger.settle(check)
+
+    def _again(self, check: Check) -> bool:
+        """Look again in a while; False if it is time to give up."""
+        if check.done or check.is_change:
+            return False
         pause = min(self._timing.look_again * 2.0**check.tries, self._timing.longest_look)
         check.tries += 1
         due = self._clock.monotonic() + pause
-        if due > check.until or check.is_change:
-            self._ledger.settle(check)
-        else:
-            self._ledger.again(check, due)
+        if due > check.until:
+            return False
+        self._ledger.again(check, due)
+        return True

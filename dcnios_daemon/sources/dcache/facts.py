@@ -14,8 +14,8 @@ import msgspec
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
+from dcnios_daemon.sources.dcache.checks import Check
 from dcnios_daemon.sources.dcache.inotify import Happening, Note
-from dcnios_daemon.sources.dcache.ledger import Check
 from dcnios_daemon.sources.dcache.namespace import Entry
 
 

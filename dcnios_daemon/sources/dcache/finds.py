@@ -4,10 +4,10 @@ Whatever was there before is given again each time, for two reasons: the journal
 15 µs of processor time for each, and only what it is still offered does it never forget.
 """
 
+from dcnios_daemon.sources.dcache.checks import Check
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.facts import as_if_told
 from dcnios_daemon.sources.dcache.inotify import join
-from dcnios_daemon.sources.dcache.ledger import Check
 from dcnios_daemon.sources.dcache.namespace import Entry
 from dcnios_daemon.sources.dcache.watches import Place
 
@@ -28,7 +28,7 @@ class Finds:
         check = self._check(place, entry, flag="IN_CLOSE_WRITE")
         if entry.is_complete:
             self._connection.ledger.give(self._connection.facts.created(check, entry), None)
-        else:
+        elif not self._connection.ledger.unfinished.knows(entry, check.path):
             self._connection.ledger.look(check)
         return True
 

@@ -7,9 +7,9 @@ the second half of a rename before the first. So nothing here rests on order.
 from collections import OrderedDict
 from typing import TypeVar
 
+from dcnios_daemon.sources.dcache.checks import Check
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.inotify import Note, join
-from dcnios_daemon.sources.dcache.ledger import Check
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Place
 
@@ -62,7 +62,7 @@ class Interpreter:
         if flag == "IN_MOVED_FROM":
             self._walker.leave(path)
         elif flag in {"IN_CREATE", "IN_MOVED_TO"} and place.recursive:
-            self._walker.adopt(place.below(path))
+            self._walker.adopt(place.below(path), is_made=flag == "IN_CREATE")
 
     def _file(self, flag: str, check: Check) -> None:
         if flag == "IN_CLOSE_WRITE" and self._connection.wants("created"):

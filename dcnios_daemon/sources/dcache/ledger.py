@@ -12,7 +12,8 @@ import msgspec
 
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Batch
-from dcnios_daemon.sources.dcache.watches import Place
+from dcnios_daemon.sources.dcache.checks import Check
+from dcnios_daemon.sources.dcache.unfinished import Unfinished
 
 _BATCH = 500
 _MOST = 10_000
@@ -50,38 +51,16 @@ class Position(msgspec.Struct, frozen=True, omit_defaults=True):
         return msgspec.json.encode(self).decode()
 
 
-class Check(msgspec.Struct, eq=False, kw_only=True):
-    """A path that has to be looked at before anything is said of it. Times are monotonic seconds."""
-
-    place: Place
-    path: str
-    due: float
-    until: float
-    """When to give up."""
-    data: bytes
-    """What the event will carry."""
-    id: int | None = None
-    """The stream's id that told of it; None: a listing."""
-    cookie: str | None = None
-    """Of the rename that told of it."""
-    is_upload: bool = True
-    """Whether something was written; else it may be a mere rename."""
-    is_change: bool = False
-    """Whether only something about it changed: then it is no upload, and no longer waited for."""
-    found_at: float = 0.0
-    """When a listing showed it, seconds since the epoch."""
-    is_taken: bool = False
-    """Whether it is being looked at."""
-    tries: int = 0
-    done: bool = False
-
-
 class Ledger:
     """The bookkeeping of one connection."""
 
-    def __init__(self, position: Position, *, store_every: float = 30.0) -> None:
+    def __init__(
+        self, position: Position, *, store_every: float = 30.0, unfinished: Unfinished | None = None
+    ) -> None:
         """Seconds between positions that are stored without an event: ``store_every``."""
         self._store_every = store_every
+        self.unfinished = Unfinished() if unfinished is None else unfinished
+        """Given up, and not forgotten: as long as there are any, a restart lists."""
         self.to_give = asyncio.Event()
         """Set when there may be something to give."""
         self.to_look = asyncio.Event()
@@ -178,6 +157,8 @@ class Ledger:
 
     def due(self, now: float) -> list[Check]:
         """Take out the checks whose time has come."""
+        for unfinished in self.unfinished.due(now):
+            self.look(unfinished)
         taken: list[Check] = []
         while self._checks:
             due, _, check = self._checks[0]
@@ -191,7 +172,8 @@ class Ledger:
 
     def next_due(self) -> float | None:
         """When the next check is due; None if there is none."""
-        return self._checks[0][0] if self._checks else None
+        first = [self._checks[0][0]] if self._checks else []
+        return min([*first, *self.unfinished.next_due()], default=None)
 
     def _push(self, check: Check) -> None:
         self._serial += 1
@@ -228,7 +210,7 @@ class Ledger:
         if self._is_contested:
             return self._position
         number = min(self._held) - 1 if self._held else self._last
-        is_listed = self._listed_at is not None and not self._from_listing
+        is_listed = self._listed_at is not None and not self._from_listing and not self.unfinished
         return msgspec.structs.replace(
             self._position,
             id=number if number is not None and number >= 0 else None,

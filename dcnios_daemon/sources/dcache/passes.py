@@ -76,7 +76,7 @@ class Passes:
 
     def begin(self) -> bool:
         """Begin one if it is time."""
-        if self.next is None or not self._is_over(self.next):
+        if self.current is not None or self.next is None or not self._is_over(self.next):
             return False
         now = self._clock.monotonic()
         self._number += 1

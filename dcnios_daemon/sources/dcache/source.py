@@ -24,6 +24,7 @@ from dcnios_daemon.sources.dcache.reader import Reader
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.tape import Tape
 from dcnios_daemon.sources.dcache.timing import Timing
+from dcnios_daemon.sources.dcache.unfinished import Unfinished
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Watches
 from dcnios_daemon.sources.time_limits import first_error
@@ -166,7 +167,8 @@ class DcacheSource:
     def _assemble(
         self, channel: Channel, position: Position, stream: aiohttp.ClientResponse
     ) -> tuple[Walker, Reader]:
-        self._ledger = Ledger(position, store_every=self._timing.store)
+        unfinished = Unfinished(self._timing)
+        self._ledger = Ledger(position, store_every=self._timing.store, unfinished=unfinished)
         connection = Connection(
             source=self._name,
             settings=self._settings,

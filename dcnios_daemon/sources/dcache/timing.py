@@ -23,6 +23,12 @@ class Timing(msgspec.Struct, frozen=True, kw_only=True):
     """Until when it doubles."""
     patience: float = 60.0
     """From *closed* to giving up: the next listing, or the next *closed*, takes it up again."""
+    unfinished: float = 60.0
+    """From giving up what is there, but incomplete, to looking at it once more; doubles each time."""
+    longest_unfinished: float = 1800.0
+    """Until when it doubles."""
+    given_up: float = 86_400.0
+    """Age at which an incomplete file is not looked at any more unless something is told of it."""
 
     rest: float = 5.0
     """After listing everything, at least; and at least as long as that took."""

@@ -12,8 +12,6 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable
 
-import msgspec
-
 from dcnios_daemon.core.errors import Disconnected, Malformed, Rejected
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.finds import Finds
@@ -21,6 +19,7 @@ from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
 from dcnios_daemon.sources.dcache.inotify import flags, is_below, join, tail
 from dcnios_daemon.sources.dcache.listing import pages
 from dcnios_daemon.sources.dcache.passes import Pass, Passes
+from dcnios_daemon.sources.dcache.visits import Leave, Visit
 from dcnios_daemon.sources.dcache.watches import Place
 from dcnios_daemon.telemetry.events import (
     DirectoriesWatched,
@@ -32,27 +31,6 @@ from dcnios_daemon.telemetry.events import (
 
 _TRIES = 3
 """Times that a directory is listed in one pass if its listing breaks off."""
-
-
-class _Visit(msgspec.Struct):
-    """A directory that is to be watched and listed."""
-
-    place: Place
-    pnfsid: str = ""
-    """What its parent's listing showed there."""
-    is_urgent: bool = False
-    """Whether it has just appeared, and the stream may wait for it."""
-    is_unwatched: bool = False
-    """Whether there was no watch left for it."""
-    tries: int = 0
-    not_before: float = 0.0
-    """A monotonic second."""
-
-
-class _Leave(msgspec.Struct, frozen=True):
-    """A directory that was moved away."""
-
-    path: str
 
 
 class Walker:
@@ -70,8 +48,8 @@ class Walker:
             Place(watch.path, name, recursive=watch.recursive, is_root=True)
             for name, watch in connection.settings.watch.items()
         ]
-        self._jobs: deque[_Visit | _Leave] = deque()
-        self._armed: deque[_Visit] = deque()
+        self._jobs: deque[Visit | Leave] = deque()
+        self._armed: deque[Visit] = deque()
         self._is_at_one = False
         """Whether a directory is being dealt with that is in neither queue."""
         self._queued: set[str] = set()
@@ -113,18 +91,26 @@ class Walker:
         self._ledger.owes_listing()
         self._wake.set()
 
-    def adopt(self, place: Place) -> None:
-        """A directory has appeared at this place."""
+    def adopt(self, place: Place, *, is_made: bool) -> None:
+        """A directory has appeared at this place: one that was made there, or else moved there.
+
+        Of a made one the walk may know already, if it is told late. Of a moved one it may know another state:
+        what it was before it left and came back.
+        """
         self._ledger.owes_listing()
         if place.path in self._queued:
             self._replaced.add(place.path)
+            if not is_made:
+                self._watches.unlist(place.path)
+        elif is_made and self._watches.is_listed(place.path):
+            self._enqueue(Visit(place, is_urgent=True, is_in_doubt=True))
         else:
             self._renew(place)
         self._wake.set()
 
     def leave(self, path: str) -> None:
         """The directory that was at this path was moved away."""
-        self._jobs.append(_Leave(path))
+        self._jobs.append(Leave(path))
         self._wake.set()
 
     async def watch_roots(self) -> bool:
@@ -133,7 +119,7 @@ class Walker:
         Raises:
             Rejected: A path is not there or must not be seen.
         """
-        return all([await self._subscribe(_Visit(root)) for root in self._roots])
+        return all([await self._subscribe(Visit(root)) for root in self._roots])
 
     def resume(self, listed_at: float) -> None:
         """Nothing was lost since the last full listing, so none is owed before its time."""
@@ -152,9 +138,13 @@ class Walker:
             self._stepped.set()
 
     async def _step(self) -> None:
+        if self._passes.begin():  # also before what is to be done anyway, which then counts for it
+            self._ledger.owes_listing()
+            for root in self._roots:
+                self._enqueue(Visit(root))
         if self._jobs:
             job = self._jobs.popleft()
-            if isinstance(job, _Leave):
+            if isinstance(job, Leave):
                 self._forget_below(job.path)
             else:
                 await self._visit(job)
@@ -171,10 +161,6 @@ class Walker:
         """Between walks."""
         if (ended := self._passes.end()) is not None:
             self._sum_up(ended)
-        elif self._passes.begin():
-            self._ledger.owes_listing()
-            for root in self._roots:
-                self._enqueue(_Visit(root))
         elif not self._is_tidy:
             await self._tidy()
         else:
@@ -205,7 +191,7 @@ class Walker:
         """Subscriptions that tell of nothing that we know."""
         self._unneeded.update({tail(url): url for url in urls})
 
-    def _enqueue(self, visit: _Visit) -> None:
+    def _enqueue(self, visit: Visit) -> None:
         if visit.place.path not in self._queued:
             self._queued.add(visit.place.path)
             (self._jobs.appendleft if visit.is_urgent else self._jobs.append)(visit)
@@ -215,19 +201,21 @@ class Walker:
         if before := self._watches.url(place.path):
             self._watches.drop(before)
             self._release([before])
-        self._enqueue(_Visit(place, is_urgent=True))
+        self._enqueue(Visit(place, is_urgent=True))
 
     def _forget_below(self, path: str) -> None:
         """A directory has left. Perhaps another has taken its place already, told of before this."""
         places = [self._watches.at(path), *(root for root in self._roots if is_below(root.path, path))]
         self._release(self._watches.drop_below(path))
         for place in filter(None, places):
-            self._enqueue(_Visit(place))
+            self._enqueue(Visit(place))
 
     # --- one directory --------------------------------------------------------------------------------
 
-    async def _visit(self, visit: _Visit) -> None:
-        if self._watches.url(visit.place.path):
+    async def _visit(self, visit: Visit) -> None:
+        if visit.is_in_doubt or visit.place.path in self._replaced:
+            await self._watch(visit)
+        elif self._watches.url(visit.place.path):
             self._arm(visit)
         elif len(self._watches) >= self._connection.settings.max_watches and not visit.place.is_root:
             visit.is_unwatched = True
@@ -236,16 +224,26 @@ class Walker:
         else:
             await self._watch(visit)
 
-    async def _watch(self, visit: _Visit) -> None:
+    async def _watch(self, visit: Visit) -> None:
+        """Subscribe: the answer also says whether the directory that is there now was watched before."""
+        path = visit.place.path
+        self._replaced.discard(path)
+        before = self._watches.url(path)
         try:
             await self._subscribe(visit)
         except (Missing, Forbidden) as error:
-            self._queued.discard(visit.place.path)
+            self._queued.discard(path)
             self._refused(visit.place, error)
+            return
+        if before and tail(before) != tail(self._watches.url(path)):
+            self._watches.drop(before)
+            self._release([before])
+        if visit.is_in_doubt and self._watches.is_listed(path, self._number):
+            self._queued.discard(path)
         else:
             self._arm(visit)
 
-    def _arm(self, visit: _Visit) -> None:
+    def _arm(self, visit: Visit) -> None:
         """List it when its watch has settled; at once, if it has and that is urgent."""
         is_first = visit.is_urgent and self._watches.armed(visit.place.path) <= self._clock.monotonic()
         (self._armed.appendleft if is_first else self._armed.append)(visit)
@@ -257,7 +255,6 @@ class Walker:
             return
         self._armed.popleft()
         if place.path in self._replaced:
-            self._replaced.discard(place.path)
             await self._watch(visit)
             return
         self._queued.discard(place.path)
@@ -271,7 +268,7 @@ class Walker:
             if is_another:
                 self._renew(place)
 
-    async def _list(self, visit: _Visit) -> bool:
+    async def _list(self, visit: Visit) -> bool:
         """Take what is in a directory; whether it is another one than the one that we watch."""
         place, is_another = visit.place, False
         async for page in pages(self._connection.frontend, place.path, size=self._timing.page):
@@ -280,14 +277,23 @@ class Walker:
                 await self._ledger.has_room()
                 if entry.is_directory and place.recursive:
                     child = place.below(join(place.path, entry.name))
-                    self._enqueue(_Visit(child, entry.pnfsid, is_urgent=visit.is_urgent))
+                    if not self._has_met(child, entry.pnfsid):
+                        self._enqueue(Visit(child, entry.pnfsid, is_urgent=visit.is_urgent))
                 elif self._finds.take(place, entry) and self._passes.current is not None:
                     self._passes.current.found += 1
-        if self._passes.current is not None:
-            self._watches.see(place.path, self._passes.current.number)
+        self._watches.see(place.path, self._number)
         return is_another
 
-    def _broke_off(self, visit: _Visit, error: Disconnected | Malformed) -> None:
+    def _has_met(self, place: Place, pnfsid: str) -> bool:
+        """Whether this pass has listed that directory, which had just appeared."""
+        return bool(self._number) and self._watches.is_listed(place.path, self._number, pnfsid=pnfsid)
+
+    @property
+    def _number(self) -> int:
+        """Of the pass under way; 0: there is none."""
+        return 0 if self._passes.current is None else self._passes.current.number
+
+    def _broke_off(self, visit: Visit, error: Disconnected | Malformed) -> None:
         """Try again after the others; a directory that cannot be listed must not keep us from those behind
         it. Whether the frontend is still there at all, the stream tells."""
         visit.tries += 1
@@ -302,7 +308,7 @@ class Walker:
         else:
             self.owe("incomplete")
 
-    async def _subscribe(self, visit: _Visit) -> bool:
+    async def _subscribe(self, visit: Visit) -> bool:
         """Whether the channel knew it before: then the watch has long settled."""
         place = visit.place
         selector = {"path": place.path, "flags": flags(self._connection.settings.on)}

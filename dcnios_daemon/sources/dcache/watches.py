@@ -31,6 +31,8 @@ class _Watched(msgspec.Struct):
     pnfsid: str
     seen: int = 0
     """The number of the last pass that met it."""
+    is_listed: bool = False
+    """Whether that, or another listing since it is armed, has shown all of it."""
 
 
 class Watches:
@@ -49,6 +51,8 @@ class Watches:
         was there before is known, its ``pnfsid`` is."""
         before = self._by_tail.get(tail(url))
         if before is not None:
+            if before.place == place and self._by_path.get(place.path) is before:
+                return
             self._unname(before)
         watched = _Watched(place, url, armed, pnfsid)
         self._by_tail[tail(url)] = watched
@@ -83,9 +87,23 @@ class Watches:
         return before not in {"", pnfsid}
 
     def see(self, path: str, number: int) -> None:
-        """The pass with this number has met it."""
+        """It has been listed, in the pass with this number; 0: in none."""
         if (watched := self._by_path.get(path)) is not None:
-            watched.seen = number
+            watched.is_listed = True
+            watched.seen = number or watched.seen
+
+    def unlist(self, path: str) -> None:
+        """It may not be any more what was listed."""
+        if (watched := self._by_path.get(path)) is not None:
+            watched.is_listed = False
+
+    def is_listed(self, path: str, number: int = 0, *, pnfsid: str = "") -> bool:
+        """Whether nothing new can be in it that is not told: it has been listed since it is watched, if a
+        ``number`` is given in the pass with this number, if a ``pnfsid`` is given as that directory."""
+        watched = self._by_path.get(path)
+        if watched is None or not watched.is_listed:
+            return False
+        return number in {0, watched.seen} and pnfsid in {"", watched.pnfsid}
 
     def drop_unseen(self, number: int) -> list[str]:
         """Forget what the pass with this number has not met; the URLs of their subscriptions."""
