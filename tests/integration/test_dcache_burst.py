@@ -8,7 +8,7 @@ import pytest
 import pytest_asyncio
 
 from dcnios_daemon.sources import runner
-from dcnios_daemon.sources.dcache import checker
+from dcnios_daemon.sources.dcache import looker
 from tests.contract.dcache_rig import QUICK
 from tests.integration.dcache_site import Site, relists
 
@@ -72,7 +72,7 @@ async def test_what_a_listing_shows_unfinished_is_looked_at_again(site: Site) ->
 async def test_a_directory_that_is_much_larger_is_not_listed_for_a_few(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checker, "_WORTH", 2)
+    monkeypatch.setattr(looker, "_WORTH", 2)
     site.more["on"] = ["created", "removed"]
     old = [f"/data/old{number}" for number in range(500)]
     for path in old:

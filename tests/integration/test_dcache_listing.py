@@ -11,7 +11,7 @@ import pytest_asyncio
 from aiohttp import ClientSession, web
 
 from dcnios_daemon.sources import runner
-from dcnios_daemon.sources.dcache import checker, passes
+from dcnios_daemon.sources.dcache import looker, passes
 from dcnios_daemon.telemetry.metrics import REGISTRY
 from tests.contract.dcache_rig import QUICK
 from tests.contract.source_rig import NAME
@@ -163,7 +163,7 @@ async def test_a_backlog_in_a_thousand_directories_takes_one_listing_of_each(sit
 async def test_all_calls_together_stay_below_what_the_frontend_allows(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(checker, "_MANY", 1_000)
+    monkeypatch.setattr(looker, "_MANY", 1_000)
     site.dcache.switches.limit_rate = 60.0
     site.timing = msgspec.structs.replace(QUICK, rate=50.0, patience=30.0)
     there = [f"/data/{number}/f" for number in range(50)]

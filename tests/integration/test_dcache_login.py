@@ -10,8 +10,8 @@ import pytest_asyncio
 
 from dcnios_daemon.core.errors import Rejected
 from dcnios_daemon.sources import runner
-from dcnios_daemon.sources.dcache import login
-from dcnios_daemon.sources.dcache.login import Login
+from dcnios_daemon.sources.dcache.client import login
+from dcnios_daemon.sources.dcache.client.login import Login
 from dcnios_daemon.sources.status import SourceState
 from tests.clocks import ManualClock
 from tests.contract.dcache_rig import settings

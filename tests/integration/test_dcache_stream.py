@@ -7,7 +7,7 @@ import pytest
 import pytest_asyncio
 
 from dcnios_daemon.sources import runner
-from dcnios_daemon.sources.dcache import frontend
+from dcnios_daemon.sources.dcache.client import frontend
 from dcnios_daemon.sources.status import SourceState
 from tests.integration.dcache_site import Site, relists, until
 

@@ -12,7 +12,7 @@ from weakref import WeakValueDictionary
 import aiohttp
 import pytest
 
-from dcnios_daemon.sources.dcache import login, pace
+from dcnios_daemon.sources.dcache.client import login, pace
 from tests.fakes.dcache import wire
 from tests.property.dcache_chaos import Run
 

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dcnios_daemon.sources.dcache.sse import Decoder
+from dcnios_daemon.sources.dcache.client.sse import Decoder
 
 LINES = st.one_of(
     st.binary(max_size=12),

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from dcnios_daemon.core.errors import Malformed
-from dcnios_daemon.sources.dcache.frontend import Answer, Frontend, Missing
-from dcnios_daemon.sources.dcache.listing import pages
-from dcnios_daemon.sources.dcache.pace import Pace
+from dcnios_daemon.sources.dcache.client.frontend import Answer, Frontend, Missing
+from dcnios_daemon.sources.dcache.client.listing import pages
+from dcnios_daemon.sources.dcache.client.pace import Pace
 from dcnios_daemon.sources.dcache.passes import Pass, Passes
 from dcnios_daemon.sources.dcache.timing import Timing
 from tests.clocks import ManualClock

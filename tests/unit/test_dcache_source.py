@@ -11,19 +11,20 @@ from pydantic import ValidationError
 
 from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError
 from dcnios_daemon.core.event import Action, Event
-from dcnios_daemon.sources.dcache import door, login
-from dcnios_daemon.sources.dcache.channel import Channel
+from dcnios_daemon.sources.dcache import door
 from dcnios_daemon.sources.dcache.checks import Check
+from dcnios_daemon.sources.dcache.client import login
+from dcnios_daemon.sources.dcache.client.channel import Channel
+from dcnios_daemon.sources.dcache.client.frontend import Answer, Forbidden, Frontend, Missing, _refusal
+from dcnios_daemon.sources.dcache.client.inotify import Happening, Note
+from dcnios_daemon.sources.dcache.client.namespace import Entry
+from dcnios_daemon.sources.dcache.client.sse import Frame
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.facts import Facts, as_if_told
-from dcnios_daemon.sources.dcache.frontend import Answer, Forbidden, Frontend, Missing, _refusal
-from dcnios_daemon.sources.dcache.inotify import Happening, Note
 from dcnios_daemon.sources.dcache.interpreter import Interpreter
 from dcnios_daemon.sources.dcache.ledger import Ledger, Position
-from dcnios_daemon.sources.dcache.namespace import Entry
 from dcnios_daemon.sources.dcache.reader import Reader
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
-from dcnios_daemon.sources.dcache.sse import Frame
 from dcnios_daemon.sources.dcache.tape import Tape
 from dcnios_daemon.sources.dcache.timing import Timing
 from dcnios_daemon.sources.dcache.walker import Walker

@@ -3,8 +3,8 @@
 import pytest
 from structlog.testing import capture_logs
 
-from dcnios_daemon.sources.dcache.inotify import flags
-from dcnios_daemon.sources.dcache.namespace import Entry
+from dcnios_daemon.sources.dcache.client.inotify import flags
+from dcnios_daemon.sources.dcache.client.namespace import Entry
 from dcnios_daemon.sources.dcache.tape import Tape
 from tests.unit.test_dcache_source import Scene
 

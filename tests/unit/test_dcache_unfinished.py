@@ -3,7 +3,7 @@
 import pytest
 
 from dcnios_daemon.sources.dcache.checks import Check
-from dcnios_daemon.sources.dcache.namespace import Entry
+from dcnios_daemon.sources.dcache.client.namespace import Entry
 from dcnios_daemon.sources.dcache.unfinished import Unfinished
 from dcnios_daemon.sources.dcache.watches import Place
 

@@ -27,6 +27,16 @@ def test_the_architecture_page_names_only_files_that_exist() -> None:
         assert (ROOT / "dcnios_daemon" / path).exists(), path
 
 
+def test_a_package_that_tells_of_its_modules_tells_of_all() -> None:
+    for package in ("sources/dcache", "sources/dcache/client", "sinks/kubernetes", "sinks/job"):
+        folder = ROOT / "dcnios_daemon" / package
+        told = set(re.findall(r"``(\w+)``", (folder / "__init__.py").read_text(encoding="utf-8")))
+        there = {path.stem for path in folder.glob("*.py")} | {
+            path.parent.name for path in folder.glob("*/*.py")
+        }
+        assert there - told <= {"__init__", "sink", "settings"}, package
+
+
 def test_the_configuration_on_the_first_screen_is_right(tmp_path: Path) -> None:
     [block] = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
     file = tmp_path / "daemon.yaml"

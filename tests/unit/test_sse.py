@@ -1,6 +1,6 @@
 """Frames out of bytes, as dCache's frontend writes them."""
 
-from dcnios_daemon.sources.dcache.sse import Decoder, Frame
+from dcnios_daemon.sources.dcache.client.sse import Decoder, Frame
 
 INOTIFY = b'event: inotify\nid: 7\ndata: {"event":{"name":"f","mask":["IN_CLOSE_WRITE"]}}\n\n'
 

@@ -7,9 +7,8 @@ from collections.abc import Awaitable, Mapping, Sequence
 import msgspec
 
 from dcnios_daemon.core.errors import StoreError
-from dcnios_daemon.sources.dcache.channel import Channel
-from dcnios_daemon.sources.dcache.door import store
-from dcnios_daemon.sources.dcache.frontend import (
+from dcnios_daemon.sources.dcache.client.channel import Channel
+from dcnios_daemon.sources.dcache.client.frontend import (
     FORBIDDEN,
     TOO_MANY,
     UNAUTHORIZED,
@@ -17,8 +16,9 @@ from dcnios_daemon.sources.dcache.frontend import (
     Frontend,
     Missing,
 )
-from dcnios_daemon.sources.dcache.inotify import FLAGS
-from dcnios_daemon.sources.dcache.namespace import query, stat
+from dcnios_daemon.sources.dcache.client.inotify import FLAGS
+from dcnios_daemon.sources.dcache.client.namespace import query, stat
+from dcnios_daemon.sources.dcache.door import store
 from dcnios_daemon.sources.dcache.settings import DcacheSettings, Watch
 
 _SILENCE = 10.0

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from dcnios_daemon.core.clock import Clock
-from dcnios_daemon.sources.dcache.channel import Channel
+from dcnios_daemon.sources.dcache.client.channel import Channel
+from dcnios_daemon.sources.dcache.client.frontend import Frontend
 from dcnios_daemon.sources.dcache.facts import Facts
-from dcnios_daemon.sources.dcache.frontend import Frontend
 from dcnios_daemon.sources.dcache.ledger import Ledger
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.tape import Tape

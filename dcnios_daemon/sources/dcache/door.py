@@ -1,7 +1,7 @@
 """The store behind a dCache source: its WebDAV door, for staging."""
 
 from dcnios_daemon.core.ports import Store
-from dcnios_daemon.sources.dcache import login
+from dcnios_daemon.sources.dcache.client import login
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.staging.webdav import DavStore
 

@@ -15,8 +15,8 @@ from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.sources.dcache.checks import Check
-from dcnios_daemon.sources.dcache.inotify import Happening, Note
-from dcnios_daemon.sources.dcache.namespace import Entry
+from dcnios_daemon.sources.dcache.client.inotify import Happening, Note
+from dcnios_daemon.sources.dcache.client.namespace import Entry
 
 
 class Facts:

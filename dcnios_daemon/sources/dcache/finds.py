@@ -5,10 +5,10 @@ Whatever was there before is given again each time, for two reasons: the journal
 """
 
 from dcnios_daemon.sources.dcache.checks import Check
+from dcnios_daemon.sources.dcache.client.inotify import join
+from dcnios_daemon.sources.dcache.client.namespace import Entry
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.facts import as_if_told
-from dcnios_daemon.sources.dcache.inotify import join
-from dcnios_daemon.sources.dcache.namespace import Entry
 from dcnios_daemon.sources.dcache.watches import Place
 
 

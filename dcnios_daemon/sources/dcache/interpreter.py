@@ -8,8 +8,8 @@ from collections import OrderedDict
 from typing import TypeVar
 
 from dcnios_daemon.sources.dcache.checks import Check
+from dcnios_daemon.sources.dcache.client.inotify import Note, join
 from dcnios_daemon.sources.dcache.connection import Connection
-from dcnios_daemon.sources.dcache.inotify import Note, join
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.sources.dcache.watches import Place
 

@@ -15,10 +15,10 @@ import aiohttp
 import msgspec
 
 from dcnios_daemon.core.errors import Disconnected
+from dcnios_daemon.sources.dcache.client.inotify import Note, System
+from dcnios_daemon.sources.dcache.client.sse import Decoder, Frame
 from dcnios_daemon.sources.dcache.connection import Connection
-from dcnios_daemon.sources.dcache.inotify import Note, System
 from dcnios_daemon.sources.dcache.interpreter import Interpreter
-from dcnios_daemon.sources.dcache.sse import Decoder, Frame
 from dcnios_daemon.sources.dcache.walker import Walker
 from dcnios_daemon.telemetry.events import InputMalformed
 

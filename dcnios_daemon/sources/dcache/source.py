@@ -12,14 +12,14 @@ from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import Rejected
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import Batch
-from dcnios_daemon.sources.dcache.channel import Channel
-from dcnios_daemon.sources.dcache.checker import Checker
+from dcnios_daemon.sources.dcache.client.channel import Channel
+from dcnios_daemon.sources.dcache.client.frontend import Frontend
+from dcnios_daemon.sources.dcache.client.inotify import tail
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.facts import Facts
-from dcnios_daemon.sources.dcache.frontend import Frontend
-from dcnios_daemon.sources.dcache.inotify import tail
 from dcnios_daemon.sources.dcache.interpreter import Interpreter
 from dcnios_daemon.sources.dcache.ledger import Ledger, Position
+from dcnios_daemon.sources.dcache.looker import Looker
 from dcnios_daemon.sources.dcache.reader import Reader
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 from dcnios_daemon.sources.dcache.tape import Tape
@@ -53,7 +53,7 @@ class DcacheSource:
         self._ledger = Ledger(Position())
         self._reader: Reader | None = None
         self._walker: Walker | None = None
-        self._checker: Checker | None = None
+        self._looker: Looker | None = None
         self._given: Batch | None = None
 
     # --- the port -------------------------------------------------------------------------------------
@@ -95,13 +95,13 @@ class DcacheSource:
 
     async def work(self) -> None:
         """Keep up with the stream, look at what it told, list what it may have missed."""
-        if self._reader is None or self._walker is None or self._checker is None:
+        if self._reader is None or self._walker is None or self._looker is None:
             return
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reader.run(), name=f"{self._name}: stream")
             group.create_task(self._reader.learn(), name=f"{self._name}: parked events")
             group.create_task(self._walker.run(), name=f"{self._name}: listing")
-            group.create_task(self._checker.run(), name=f"{self._name}: looking")
+            group.create_task(self._looker.run(), name=f"{self._name}: looking")
 
     async def read(self) -> Batch:
         """What is certain by now; a batch that was not acknowledged comes again.
@@ -191,7 +191,7 @@ class DcacheSource:
             interpreter=interpreter,
             walker=walker,
         )
-        self._checker = Checker(connection, left=interpreter.left)
+        self._looker = Looker(connection, left=interpreter.left)
         self._walker = walker
         return walker, self._reader
 

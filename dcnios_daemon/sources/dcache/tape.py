@@ -7,7 +7,7 @@ tape store holds more files than we have memory for paths.
 
 from hashlib import blake2b
 
-from dcnios_daemon.sources.dcache.namespace import Entry
+from dcnios_daemon.sources.dcache.client.namespace import Entry
 from dcnios_daemon.telemetry.events import TapeMemoryFull
 
 MOST = 200_000

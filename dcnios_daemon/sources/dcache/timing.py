@@ -2,8 +2,8 @@
 
 import msgspec
 
-from dcnios_daemon.sources.dcache.frontend import RATE
-from dcnios_daemon.sources.dcache.listing import PAGE
+from dcnios_daemon.sources.dcache.client.frontend import RATE
+from dcnios_daemon.sources.dcache.client.listing import PAGE
 
 
 class Timing(msgspec.Struct, frozen=True, kw_only=True):

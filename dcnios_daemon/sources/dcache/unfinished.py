@@ -12,7 +12,7 @@ from collections.abc import Iterator
 import msgspec
 
 from dcnios_daemon.sources.dcache.checks import Check
-from dcnios_daemon.sources.dcache.namespace import Entry
+from dcnios_daemon.sources.dcache.client.namespace import Entry
 from dcnios_daemon.sources.dcache.timing import Timing
 
 _MOST = 10_000

@@ -13,11 +13,11 @@ from collections import deque
 from collections.abc import Iterable
 
 from dcnios_daemon.core.errors import Disconnected, Malformed, Rejected
+from dcnios_daemon.sources.dcache.client.frontend import Forbidden, Missing
+from dcnios_daemon.sources.dcache.client.inotify import flags, is_below, join, tail
+from dcnios_daemon.sources.dcache.client.listing import pages
 from dcnios_daemon.sources.dcache.connection import Connection
 from dcnios_daemon.sources.dcache.finds import Finds
-from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
-from dcnios_daemon.sources.dcache.inotify import flags, is_below, join, tail
-from dcnios_daemon.sources.dcache.listing import pages
 from dcnios_daemon.sources.dcache.passes import Pass, Passes
 from dcnios_daemon.sources.dcache.visits import Leave, Visit
 from dcnios_daemon.sources.dcache.watches import Place

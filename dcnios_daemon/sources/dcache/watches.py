@@ -6,7 +6,7 @@ whatever is derived from it is looked at before it becomes an event.
 
 import msgspec
 
-from dcnios_daemon.sources.dcache.inotify import is_below, tail
+from dcnios_daemon.sources.dcache.client.inotify import is_below, tail
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -11,11 +11,11 @@ from contextlib import aclosing
 
 from dcnios_daemon.core.errors import Disconnected, Malformed
 from dcnios_daemon.sources.dcache.checks import Check
+from dcnios_daemon.sources.dcache.client.frontend import Forbidden, Missing
+from dcnios_daemon.sources.dcache.client.inotify import split
+from dcnios_daemon.sources.dcache.client.listing import pages
+from dcnios_daemon.sources.dcache.client.namespace import Entry, stat
 from dcnios_daemon.sources.dcache.connection import Connection
-from dcnios_daemon.sources.dcache.frontend import Forbidden, Missing
-from dcnios_daemon.sources.dcache.inotify import split
-from dcnios_daemon.sources.dcache.listing import pages
-from dcnios_daemon.sources.dcache.namespace import Entry, stat
 from dcnios_daemon.telemetry.events import WatchRefused
 
 _AT_ONCE = 8
@@ -33,7 +33,7 @@ in vain cost no more than they would have saved."""
 _LARGE_ONES = 1000
 
 
-class Checker:
+class Looker:
     """Does the checks of one connection's ledger.
 
     Args:

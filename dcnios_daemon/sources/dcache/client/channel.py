@@ -12,7 +12,7 @@ import aiohttp
 import msgspec
 
 from dcnios_daemon.core.errors import Disconnected, Malformed
-from dcnios_daemon.sources.dcache.frontend import (
+from dcnios_daemon.sources.dcache.client.frontend import (
     CREATED,
     NO_CONTENT,
     NOT_FOUND,

@@ -13,9 +13,9 @@ from typing import TypeVar
 import msgspec
 
 from dcnios_daemon.core.errors import Malformed
-from dcnios_daemon.sources.dcache.frontend import Frontend, Missing
-from dcnios_daemon.sources.dcache.namespace import Entry, query
-from dcnios_daemon.sources.dcache.pace import Caller
+from dcnios_daemon.sources.dcache.client.frontend import Frontend, Missing
+from dcnios_daemon.sources.dcache.client.namespace import Entry, query
+from dcnios_daemon.sources.dcache.client.pace import Caller
 
 _T = TypeVar("_T")
 PAGE = 12_000

@@ -17,8 +17,8 @@ import msgspec
 import yarl
 
 from dcnios_daemon.core.errors import Disconnected, Rejected, SourceError
-from dcnios_daemon.sources.dcache.login import Login
-from dcnios_daemon.sources.dcache.pace import Caller, Pace
+from dcnios_daemon.sources.dcache.client.login import Login
+from dcnios_daemon.sources.dcache.client.pace import Caller, Pace
 from dcnios_daemon.sources.dcache.settings import DcacheSettings
 
 OK, CREATED, NO_CONTENT, SEE_OTHER = 200, 201, 204, 303

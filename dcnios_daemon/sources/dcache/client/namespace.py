@@ -5,7 +5,7 @@ from urllib.parse import quote
 import msgspec
 
 from dcnios_daemon.core.errors import Malformed
-from dcnios_daemon.sources.dcache.frontend import Frontend
+from dcnios_daemon.sources.dcache.client.frontend import Frontend
 
 _ADD_ONS = "locality=true&locations=true"
 
