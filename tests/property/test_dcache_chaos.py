@@ -7,12 +7,11 @@ others than the usual ones: ``DCNIOS_SEEDS=1000-3000``.
 import os
 import random
 from collections.abc import Iterator
-from weakref import WeakValueDictionary
 
 import aiohttp
 import pytest
 
-from dcnios_daemon.sources.dcache.client import login, pace
+from dcnios_daemon.sources.dcache.client import login
 from tests.fakes.dcache import wire
 from tests.property.dcache_chaos import Run
 
@@ -44,7 +43,6 @@ def _story_of_failure(seed: int, monkeypatch: pytest.MonkeyPatch) -> str:
     """Empty if all went well."""
     random.seed(seed)
     run = Run(seed)
-    monkeypatch.setattr(pace, "_of_all", WeakValueDictionary())  # an earlier run's went by another clock
     monkeypatch.setattr(aiohttp, "TCPConnector", wire.connector(run.wire))
     faults = wire.run(run.play())
     if not faults:

@@ -66,8 +66,12 @@ def test_states_that_can_be_asked_for_are_those_that_there_are() -> None:
 def test_check_prints_what_is_in_force_and_says_fine() -> None:
     result = dcnios("check", "--config", "good.yaml")
     assert result.exit_code == 0
-    shown = yaml.safe_load(result.stdout)["sources"]["a"]
-    assert (shown["kind"], shown["token"]) == ("cloudevents", "**********")
+    assert yaml.safe_load(result.stdout)["sources"]["a"] == {
+        "kind": "cloudevents",
+        "token": "**********",
+        "allowed_origins": ["*"],
+        "retired": False,
+    }
     assert result.stderr == "sources.idle: no route takes its events\n2 sources, 1 route: fine\n"
 
 
