@@ -25,7 +25,7 @@ async def test_each_file_runs_once_and_is_moved_once_over_kills(tmp_path: Path) 
     }
 
     def moved() -> int:
-        return len(list((inbox / "done").glob("*.dat")))
+        return len([path for path in (inbox / "done").glob("*.dat") if path.is_file()])
 
     async def some_moved() -> bool:
         return moved() > 0

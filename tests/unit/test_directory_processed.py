@@ -211,6 +211,26 @@ def file(tmp_path: Path) -> Path:
     return made
 
 
+def test_a_name_that_a_crash_left_taken_is_used_by_its_file_alone(
+    tmp_path: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crash(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    other = tmp_path / "other" / file.name
+    other.parent.mkdir()
+    other.write_text("somebody else's")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", crash)
+        with pytest.raises(KeyboardInterrupt):
+            tidy.move(tmp_path, [errand(file, tmp_path / "done")])
+    content = file.read_text()
+    assert tidy.move(other.parent, [errand(other, tmp_path / "done")]) == (1, [])
+    assert tidy.move(tmp_path, [errand(file, tmp_path / "done")]) == (1, [])
+    moved = {path.name: path.read_text() for path in (tmp_path / "done").iterdir()}
+    assert moved == {file.name: content, f"{file.name}.1": "somebody else's"}
+
+
 def test_a_file_that_is_another_by_now_is_left_alone(tmp_path: Path, file: Path) -> None:
     job = errand(file, tmp_path / "done")
     file.write_text("written again")

@@ -1,6 +1,7 @@
 """Moves files away that are done with. It keeps no list of its own: what lies in the directory and was given
 is what may be moved, and the journal knows what became of it. So a restart forgets nothing, and a crash at
-any moment leaves a file either here or there (and at worst an empty one of its name there).
+any moment leaves a file either here or there. What a crash leaves of a name that was taken for it, a symbolic
+link that says for which file, is used by the next start.
 """
 
 import contextlib
@@ -74,7 +75,7 @@ def move(root: Path, errands: Sequence[Errand]) -> tuple[int, list[str]]:
 def _move(file: Path, errand: Errand) -> bool:
     if _version(file) != errand.version:
         return False
-    target = _reserve(errand.folder / errand.path)
+    target = _reserve(errand.folder / errand.path, errand.version)
     try:
         os.rename(file, target)  # noqa: PTH104 - names may be any bytes
     except OSError:
@@ -90,15 +91,30 @@ def _version(file: Path) -> tuple[int, int, int]:
     return sight(file.lstat()).version
 
 
-def _reserve(wanted: Path) -> Path:
-    """An empty file of that name or the next free one: what is there is never written over."""
+def _reserve(wanted: Path, version: tuple[int, int, int]) -> Path:
+    """That name or the next free one, taken for this file: what is there is never written over.
+
+    A symbolic link to nowhere takes it, because making one is atomic with what it says. Of an empty file
+    nobody could tell after a crash whose it is.
+    """
     wanted.parent.mkdir(parents=True, exist_ok=True)
+    mark = "dcnios-moves-here:" + "-".join(map(str, version))
     for number in range(_NAMES):
         target = wanted.with_name(f"{wanted.name}.{number}") if number else wanted
-        with contextlib.suppress(FileExistsError):
-            target.touch(exist_ok=False)
-            return target
+        try:
+            target.symlink_to(mark)
+        except FileExistsError:
+            if not _says(target, mark):
+                continue
+        return target
     raise FileExistsError(0, f"{_NAMES} files are called {wanted.name} already")
+
+
+def _says(target: Path, mark: str) -> bool:
+    try:
+        return target.readlink() == Path(mark)
+    except OSError:
+        return False
 
 
 def _put_back(target: Path, file: Path) -> None:
