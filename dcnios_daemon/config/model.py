@@ -176,8 +176,11 @@ class Sending(Settings):
     """Orders that may go at once after a quiet time. Default: one second's worth, at least one."""
     in_flight: Annotated[int, Field(gt=0)] | None = None
     """Orders submitted and not yet ended. null: only the limit over all routes."""
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    """Routes of a higher one go first: while one of them has work and room, no lower one does. Give an urgent
+    route a ``rate`` or ``in_flight`` of its own if others must go on beside its floods."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """Fair share when routes compete."""
+    """Fair share when routes of the same priority compete."""
     retry: RetrySettings = RetrySettings()
     batch: BatchSettings = BatchSettings()
     payload: PayloadForm = PayloadForm.ORIGINAL

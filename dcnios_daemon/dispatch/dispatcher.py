@@ -67,7 +67,7 @@ class Dispatcher:
         self._retired = set(self._routes) - set(routes)
         self._routes.update(routes)
         self._book.change(routes, limits)
-        self._turns.change({name: route.weight for name, route in routes.items()})
+        self._turns.change({name: route.share for name, route in routes.items()})
         for name, route in routes.items():
             self._batches[name] = BatchClock(route.batch_size, route.batch_wait, self._clock)
         self._changed()
