@@ -139,7 +139,11 @@ def build_runner(
 
 def build_web(parts: Parts) -> WebServer:
     """The HTTP port, with a door for each source that is pushed to."""
-    api = Api(journal=parts.journal, status=functools.partial(describe, parts))
+    api = Api(
+        journal=parts.journal,
+        status=functools.partial(describe, parts),
+        routes=lambda: parts.settings.sendings,
+    )
     server = WebServer(health=parts.health, api=api, admin_token=parts.settings.daemon.http.admin_token)
     for name, runner in parts.runners.items():
         source = parts.settings.sources[name]

@@ -46,6 +46,7 @@ class Dispatcher:
         self._turns = Turns({})
         self._batches: dict[str, BatchClock] = {}
         self._quiet = Quiet(clock)
+        self._paused: frozenset[str] = frozenset()
         self._ready_sinks: set[str] = set()
         self._dry: set[str] = set()
         self._changes = 0
@@ -165,9 +166,17 @@ class Dispatcher:
         while not self._queue.full() and (order := self._quiet.next_parked(self._book.awaits)):
             self._enqueue(order)
         stats = await self._journal.stats()
+        self._notice_pauses(frozenset(stats.paused))
         return self._turns.next(
             route for route in self._routes if not self._queue.full() and self._may_go(route, stats)
         )
+
+    def _notice_pauses(self, paused: frozenset[str]) -> None:
+        before, self._paused = self._paused, paused
+        for route in sorted(paused - before):
+            telemetry.RoutePaused(route=route).emit()
+        for route in sorted(before - paused):
+            telemetry.RouteResumed(route=route).emit()
 
     async def _claim(self, name: str) -> None:
         route = self._routes[name]
@@ -194,7 +203,7 @@ class Dispatcher:
 
     def _has_work(self, route: str, stats: Stats) -> int:
         ready = self._routes[route].sink in self._ready_sinks
-        if route in self._dry or route in self._retired or not ready:
+        if route in self._dry or route in self._retired or route in stats.paused or not ready:
             return 0
         return stats.deliveries.get(route, {}).get("queued", 0)
 
@@ -237,6 +246,10 @@ class Dispatcher:
     async def _send(self, order: OpenOrder, route: Route) -> None:
         if not self._book.awaits(order):
             self._quiet.withdrawn(order, route)
+            return
+        if route.name in self._paused and not order.in_doubt:
+            self._quiet.withdrawn(order, route)
+            await self._outcomes.give_back(order, at=None, note="")
             return
         if not self._quiet.lets(order, route):
             self._quiet.withdrawn(order, route)
