@@ -153,9 +153,12 @@ class RetrySettings(Settings):
 
 
 class BatchSettings(Settings):
-    """One order for many events."""
+    """One order for many events, with one outcome. If it fails, each of them is tried again alone, whatever
+    ``retry`` says, so that a bad one finds itself and the good ones are done; what the batch had done of them
+    is done again. A batch of which nobody knows whether it ran (``unknown``) is left to ``retry``."""
 
     size: Annotated[int, Field(gt=0, le=1000)] = 1
+    """Events at most. Only first attempts are batched."""
     wait: Duration = 0.0
     """How long an incomplete batch waits for more."""
 
