@@ -12,6 +12,7 @@ from functools import partial
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.ports import Failure, Journal, Outcome, Stats
+from dcnios_daemon.dispatch.doubts import Doubts
 from dcnios_daemon.dispatch.fairness import Turns
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
 from dcnios_daemon.dispatch.outcomes import Outcomes, SinkDesk
@@ -53,9 +54,11 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
         self._taken: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD + WORKERS)
+        self._doubts = Doubts(self._book, taken=self._taken.put, settle=self._outcomes.settle)
         self._busy = 0
         """Orders in hand: being claimed, sent or recorded."""
         self._draining = False
+        self._group: asyncio.TaskGroup
         self.change(routes, limits)
         journal.on_change(self._changed)
 
@@ -100,7 +103,8 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Dispatch until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as self._group:
+            group = self._group
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"submit-{number}")
             group.create_task(self._record(), name="record-started")
@@ -262,9 +266,13 @@ class Dispatcher:
         if verdict is Verdict.TAKEN:
             self._book.answered(order)
             await self._taken.put(order)
+        elif verdict is Verdict.REFUSED and order.in_doubt:
+            doubt = self._doubts.end(order, route, error)
+            self._group.create_task(doubt, name=f"doubt {order.name}")
         elif verdict is Verdict.REFUSED:
             self._book.answered(order)
-            await self._outcomes.settle(_refusal(order, error))
+            refused = Outcome(order=order.name, failure=Failure.REFUSED, reason="Refused", message=error)
+            await self._outcomes.settle(refused)
         else:
             telemetry.OrderPutOff(
                 route=order.route, order=order.name, error=error, again_in=round(pause, 3)
@@ -302,11 +310,3 @@ class Dispatcher:
         """Only what is still open: the deliveries of an order that has ended may be another one's by now."""
         still = [order for order in orders if self._book.awaits(order)]
         await self._journal.started([delivery for order in still for delivery in order.deliveries])
-
-
-def _refusal(order: OpenOrder, words: str) -> Outcome:
-    """An order that may exist is not known to be refused: its delivery may have run."""
-    if order.in_doubt:
-        said = f"{words}; an earlier try has had no answer, it may have run"
-        return Outcome(order=order.name, failure=Failure.UNKNOWN, reason="Refused", message=said)
-    return Outcome(order=order.name, failure=Failure.REFUSED, reason="Refused", message=words)

@@ -63,7 +63,7 @@ class Plot(msgspec.Struct, frozen=True):
 
 _LIMIT = st.tuples(*[st.one_of(st.none(), st.integers(1, 4))] * 3)
 _RATE = st.tuples(*[st.one_of(st.none(), st.sampled_from([0.5, 2.0, 7.0]))] * 3)
-_TROUBLES = ("lost", "late", "away", "busy", "store")
+_TROUBLES = ("lost", "late", "away", "busy", "store", "forbidden")
 PLOTS = st.builds(
     Plot,
     caps=_LIMIT,
@@ -176,6 +176,13 @@ class World:
     async def render(self, order: Order) -> str:
         return order.name
 
+    async def exists(self, order: Order) -> bool:
+        await asyncio.sleep(self.some_time())
+        if self.troubles and random.random() < self.plot.trouble:
+            self.troubles -= 1
+            raise SinkUnavailable("connection reset")
+        return order.name in self.known
+
     async def submit(self, order: Order) -> None:
         if self.shut:
             self.wrong.append("sent after the drain")
@@ -193,6 +200,8 @@ class World:
         await asyncio.sleep(before)
         if any(int(event.data) in self.plot.refused for event in order.events):
             raise OrderRefused("Required value")
+        if answer == "forbidden":
+            raise OrderRefused("not now, but who knows that")
         if answer == "busy":
             raise SinkBusy("429", retry_after=1)
         if answer != "away":
