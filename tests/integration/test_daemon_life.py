@@ -177,6 +177,21 @@ async def test_a_route_stays_paused_through_sigkill_and_sighup_until_it_is_resum
         assert process.tail().count('"event": "route.paused"') == 2
 
 
+async def test_an_urgent_route_goes_first(tmp_path: Path) -> None:
+    script = f'echo "$DCNIOS_ROUTE" >> {tmp_path}/ledger; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done'
+    route = {"from": ["hooks"], "run": {"kind": "process", "script": script}}
+    routes = {"bulk": route | {"weight": 100}, "urgent": route | {"priority": 1}}
+    async with daemon(tmp_path, _settings(routes=routes, limits={"in_flight": 1})) as process:
+        await _queue(process, "pause", "urgent")
+        for number in range(5):
+            assert await _post(process, number) == 200
+        await _until(process, "bulk", "running", 1)
+        await _queue(process, "resume", "urgent")
+        (tmp_path / "go").touch()
+        await _until(process, "bulk", "succeeded", 5)
+    assert (tmp_path / "ledger").read_text().split() == ["bulk"] + ["urgent"] * 5 + ["bulk"] * 4
+
+
 async def test_sighup_takes_new_routes_and_keeps_the_old_ones_when_the_file_is_wrong(tmp_path: Path) -> None:
     async with daemon(tmp_path, _settings()) as process:
         document = yaml.safe_load(process.config.read_text())
