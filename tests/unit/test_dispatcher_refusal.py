@@ -53,6 +53,22 @@ def test_it_keeps_its_slot_as_long_as_the_first_try_may_yet_arrive() -> None:
     run(story())
 
 
+def test_its_token_stays_taken_as_long() -> None:
+    """It may be made at any moment; another beside it would be one too many."""
+
+    async def story() -> None:
+        house = House(clock=LoopClock(), limits=Limits(rate=10, burst=1))
+        house.plan.answers = [LOST, NO]
+        async with house.running():
+            await house.give(2)
+            await house.plan.until(2)
+            await asyncio.sleep(LATE - 1)
+            assert len(house.plan.sent) == 2
+            await house.plan.until(3)
+
+    run(story())
+
+
 def test_it_is_dead_as_unknown_once_it_is_seen_not_to_exist() -> None:
     async def story() -> None:
         house = _house()
