@@ -44,7 +44,7 @@ def describe(parts: Parts) -> dict[str, Any]:
             for name, runner in parts.runners.items()
         },
         "routes": {
-            name: {"run": route.run.kind, "from": list(route.sources)}
+            name: {"run": route.run.kind, "from": list(route.sources), "priority": route.priority}
             for name, route in settings.sendings.items()
         },
     }

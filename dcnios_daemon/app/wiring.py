@@ -12,6 +12,7 @@ from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.ports import Gate, Journal, Sink, Store
 from dcnios_daemon.core.routing import Router
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
+from dcnios_daemon.dispatch.fairness import Share
 from dcnios_daemon.dispatch.route import Limits, Route
 from dcnios_daemon.sinks import registry as sinks
 from dcnios_daemon.sinks.spec import SinkContext
@@ -105,7 +106,7 @@ def build_route(name: str, route: RouteSettings | Results, sink: Sink) -> Route:
         sink=route.run.kind,
         neighbour=neighbour(route.run) if neighbour else "",
         limits=Limits(rate=route.rate, burst=route.burst, in_flight=route.in_flight),
-        weight=route.weight,
+        share=Share(route.weight, route.priority),
         retry=route.retry.policy(),
         batch_size=route.batch.size,
         batch_wait=route.batch.wait,
@@ -138,7 +139,11 @@ def build_runner(
 
 def build_web(parts: Parts) -> WebServer:
     """The HTTP port, with a door for each source that is pushed to."""
-    api = Api(journal=parts.journal, status=functools.partial(describe, parts))
+    api = Api(
+        journal=parts.journal,
+        status=functools.partial(describe, parts),
+        routes=lambda: parts.settings.sendings,
+    )
     server = WebServer(health=parts.health, api=api, admin_token=parts.settings.daemon.http.admin_token)
     for name, runner in parts.runners.items():
         source = parts.settings.sources[name]

@@ -11,6 +11,9 @@ import msgspec
 from dcnios_daemon.buffer.records import STATES, Code
 from dcnios_daemon.core.ports import Stats
 
+PAUSED = "paused "
+"""Begins the single number of a route that is paused: since when."""
+
 
 class Books(msgspec.Struct, kw_only=True):
     """The counts as of one commit."""
@@ -43,6 +46,10 @@ class Books(msgspec.Struct, kw_only=True):
         """One of the single numbers that are integers."""
         return int(self.meta[name])
 
+    def paused(self) -> dict[str, float]:
+        """Routes that are paused, and since when."""
+        return {name.removeprefix(PAUSED): n for name, n in self.meta.items() if name.startswith(PAUSED)}
+
     def stats(self) -> Stats:
         """The counts for the outside."""
         by_number = {number: name for name, number in self.names.items()}
@@ -52,6 +59,7 @@ class Books(msgspec.Struct, kw_only=True):
             deliveries=deliveries_by_name(self.counts, by_number),
             duplicates=self.number("duplicates"),
             oldest_queued=min(self.oldest.values(), default=None),
+            paused=self.paused(),
         )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from dcnios_daemon.buffer.books import PAUSED
 from dcnios_daemon.buffer.grouping import CLAIM_BYTES, Ready, group
 from dcnios_daemon.buffer.records import Code, Head, event_of, unpack
 from dcnios_daemon.buffer.steady import TOLERANCE
@@ -40,6 +41,8 @@ def claim(tx: Transaction, requests: Sequence[Request]) -> list[list[Claim]]:
 def _claim(tx: Transaction, request: Request) -> list[Claim]:
     route = tx.books.names.get(request.route)
     if route is None or request.orders < 1 or not tx.books.counts.get((route, Code.QUEUED)):
+        return []
+    if PAUSED + request.route in tx.books.meta:
         return []
     groups = group(
         tx.listed(Ready, "ready", route=route, most=request.orders * request.batch),

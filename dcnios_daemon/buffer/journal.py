@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from dcnios_daemon.buffer import claims, intake, settling, views
+from dcnios_daemon.buffer import claims, intake, pauses, settling, views
 from dcnios_daemon.buffer.books import Books
 from dcnios_daemon.buffer.gate import WatermarkGate, Watermarks
 from dcnios_daemon.buffer.transaction import Transaction
@@ -85,7 +85,8 @@ class SqliteJournal:
 
         Args:
             shared: Beside the daemon that owns the journal, to look and to mend: it must exist, is not
-                locked, and only reading, :meth:`replay` and :meth:`drop` make sense.
+                locked, and only reading, :meth:`replay`, :meth:`drop`, :meth:`pause` and :meth:`resume`
+                make sense.
 
         Raises:
             JournalError: Another process owns it; or, shared, there is none.
@@ -201,6 +202,16 @@ class SqliteJournal:
                 for portion in _portions(deliveries)
             ]
         )
+
+    async def pause(self, route: str) -> bool:
+        """See :class:`dcnios_daemon.core.ports.Journal`."""
+        result: bool = await self._ask(pauses.pause, route)
+        return result
+
+    async def resume(self, route: str) -> bool:
+        """See :class:`dcnios_daemon.core.ports.Journal`."""
+        result: bool = await self._ask(pauses.resume, route)
+        return result
 
     # -- to and from the thread -------------------------------------------------------------------------
 

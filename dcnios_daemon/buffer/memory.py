@@ -56,6 +56,7 @@ class MemoryJournal:
         self._timer: asyncio.TimerHandle | None = None
         self._is_open = False
         self._make_result: MakeResult | None = None
+        self._paused: dict[str, float] = {}
 
     # -- life -------------------------------------------------------------------------------------------
 
@@ -129,6 +130,8 @@ class MemoryJournal:
     async def claim(self, route: str, orders: int, *, batch: int = 1) -> Sequence[Claim]:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         self._begin()
+        if route in self._paused:
+            return []
         queue = [
             ready_row(self._shelf.entries[one]) for one in self._shelf.queues.get(route, ())[: orders * batch]
         ]
@@ -216,6 +219,7 @@ class MemoryJournal:
             deliveries=counts,
             duplicates=self._shelf.duplicates,
             oldest_queued=self._shelf.oldest_queued(),
+            paused=dict(self._paused),
         )
 
     async def deliveries(
@@ -288,6 +292,21 @@ class MemoryJournal:
             self._shelf.queue(entry, None)
         self._after(changed=bool(entries))
         return len(entries)
+
+    async def pause(self, route: str) -> bool:
+        """See :class:`dcnios_daemon.core.ports.Journal`."""
+        self._begin()
+        is_new = route not in self._paused
+        self._paused.setdefault(route, self._clock.now())
+        self._after(changed=is_new)
+        return is_new
+
+    async def resume(self, route: str) -> bool:
+        """See :class:`dcnios_daemon.core.ports.Journal`."""
+        self._begin()
+        was_paused = self._paused.pop(route, None) is not None
+        self._after(changed=was_paused)
+        return was_paused
 
     async def drop(self, deliveries: Sequence[int], reason: str) -> int:
         """See :class:`dcnios_daemon.core.ports.Journal`."""

@@ -42,6 +42,9 @@ SELECT at FROM remembered ORDER BY id LIMIT 1;
 -- name: set_meta
 INSERT OR REPLACE INTO meta (name, n) VALUES (?, ?);
 
+-- name: forget_meta
+DELETE FROM meta WHERE name = :name;
+
 -- name: set_counters
 INSERT OR REPLACE INTO counters (route, state, n) VALUES (?, ?, ?);
 

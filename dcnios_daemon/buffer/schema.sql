@@ -12,7 +12,8 @@
 -- needed again at the next outage.
 
 -- Single numbers: schema (version of this file), next (id), turn (of settlement), events, bytes, duplicates,
--- history (settled rows kept), clock (the journal's own time, see steady.py).
+-- history (settled rows kept), clock (the journal's own time, see steady.py); of each route that is paused,
+-- 'paused <route>' (since when, wall time).
 CREATE TABLE meta (
     name TEXT PRIMARY KEY,
     n NUMERIC NOT NULL

@@ -129,6 +129,32 @@ def drop(ids: tuple[int, ...], file: Path | None, reason: str, *, as_json: bool)
 
 
 @queue.command()
+@click.argument("route")
+@config_option
+@json_option
+def pause(route: str, file: Path | None, *, as_json: bool) -> None:
+    """Let nothing more of ROUTE go until it is resumed, over restarts too. What is in flight ends as always,
+    and its sources go on until the journal is full."""
+    known = load(file, files=False).sendings
+    if route not in known:
+        raise DcniosError(f"no route is called {route!r}; there are: {', '.join(known)}")
+    changed = _with_journal(file, lambda journal: journal.pause(route))
+    _report_pause(route, "paused", "paused already", changed=changed, as_json=as_json)
+
+
+@queue.command()
+@click.argument("route")
+@config_option
+@json_option
+def resume(route: str, file: Path | None, *, as_json: bool) -> None:
+    """Let a paused ROUTE go on."""
+    changed = _with_journal(file, lambda journal: journal.resume(route))
+    if not changed and route not in load(file, files=False).sendings:
+        raise DcniosError(f"no route is called {route!r}, and none that is gone was left paused by that name")
+    _report_pause(route, "resumed", "not paused", changed=changed, as_json=as_json)
+
+
+@queue.command()
 @config_option
 @json_option
 @click.option("--repair", is_flag=True, help="Mend what can be mended without guessing.")
@@ -198,3 +224,10 @@ def _report_changed(asked: int, changed: int, done: str, needed: str, *, as_json
         click.echo(f"{changed} {done}")
     if changed < asked:
         raise DcniosError(f"{asked - changed} left alone: not {needed}")
+
+
+def _report_pause(route: str, done: str, as_before: str, *, changed: bool, as_json: bool) -> None:
+    if as_json:
+        print_json({"route": route, "changed": changed})
+    else:
+        click.echo(f"{route}: {done if changed else as_before}")

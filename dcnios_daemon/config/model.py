@@ -153,9 +153,12 @@ class RetrySettings(Settings):
 
 
 class BatchSettings(Settings):
-    """One order for many events."""
+    """One order for many events, with one outcome. If it fails, each of them is tried again alone, whatever
+    ``retry`` says, so that a bad one finds itself and the good ones are done; what the batch had done of them
+    is done again. A batch of which nobody knows whether it ran (``unknown``) is left to ``retry``."""
 
     size: Annotated[int, Field(gt=0, le=1000)] = 1
+    """Events at most. Only first attempts are batched."""
     wait: Duration = 0.0
     """How long an incomplete batch waits for more."""
 
@@ -176,8 +179,11 @@ class Sending(Settings):
     """Orders that may go at once after a quiet time. Default: one second's worth, at least one."""
     in_flight: Annotated[int, Field(gt=0)] | None = None
     """Orders submitted and not yet ended. null: only the limit over all routes."""
+    priority: Annotated[int, Field(ge=-1_000_000, le=1_000_000)] = 0
+    """Routes of a higher one go first: while one of them has work and room, no lower one does. Give an urgent
+    route a ``rate`` or ``in_flight`` of its own if others must go on beside its floods."""
     weight: Annotated[float, Field(gt=0)] = 1.0
-    """Fair share when routes compete."""
+    """Fair share when routes of the same priority compete."""
     retry: RetrySettings = RetrySettings()
     batch: BatchSettings = BatchSettings()
     payload: PayloadForm = PayloadForm.ORIGINAL

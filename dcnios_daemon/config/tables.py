@@ -82,6 +82,9 @@ def stats_text(stats: Stats, now: float) -> str:
     )
     held = f"{stats.events} events, {size_text(stats.bytes)} bytes held{waiting}"
     held += f"; {stats.duplicates} seen again and left out"
+    if stats.paused:
+        since = (f"{route} since {when(moment)}" for route, moment in sorted(stats.paused.items()))
+        held += f"\npaused: {', '.join(since)}"
     return held if not states else f"{held}\n\n{table(['ROUTE', *(state.upper() for state in states)], rows)}"
 
 

@@ -14,19 +14,26 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     on: frozenset[Failure] = frozenset({Failure.INFRASTRUCTURE})
     exit_codes: frozenset[int] = frozenset()
 
-    def decide(self, outcome: Outcome, *, attempt: int, now: float, dice: float) -> Decision:
+    def decide(self, outcome: Outcome, *, attempt: int, now: float, dice: float, events: int = 1) -> Decision:
         """What becomes of a delivery after this outcome of its ``attempt`` (from 1).
+
+        The failure of a batch says nothing of any one of its events: each has a try of its own, whatever
+        the policy asks, and dies of that one or not at all. It makes no difference whether the script failed,
+        ran too long, or was refused (for its size, it may be). Only where the batch may still be running, or
+        have done its work, the policy decides: to run it again is to risk running it twice.
 
         Args:
             outcome: How the attempt ended.
             attempt: Which one it was.
             now: Wall time, seconds since the epoch.
             dice: A random number in [0, 1): spreads retries over the second half of the pause.
+            events: How many events its order was for.
         """
         if outcome.succeeded:
             return Succeed()
         wanted = outcome.failure in self.on or outcome.exit_code in self.exit_codes
-        if not wanted or attempt >= self.attempts:
+        to_be_parted = events > 1 and outcome.failure is not Failure.UNKNOWN
+        if not to_be_parted and (not wanted or attempt >= self.attempts):
             return Dead()
         return Retry(at=now + backoff(attempt, first=self.backoff, most=self.max_backoff, dice=dice))
 

@@ -12,6 +12,7 @@ from functools import partial
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.ports import Failure, Journal, Outcome, Stats
+from dcnios_daemon.dispatch.doubts import Doubts
 from dcnios_daemon.dispatch.fairness import Turns
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
 from dcnios_daemon.dispatch.outcomes import Outcomes, SinkDesk
@@ -46,15 +47,18 @@ class Dispatcher:
         self._turns = Turns({})
         self._batches: dict[str, BatchClock] = {}
         self._quiet = Quiet(clock)
+        self._paused: frozenset[str] = frozenset()
         self._ready_sinks: set[str] = set()
         self._dry: set[str] = set()
         self._changes = 0
         self._wake = asyncio.Event()
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
         self._taken: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD + WORKERS)
+        self._doubts = Doubts(self._book, taken=self._taken.put, settle=self._outcomes.settle)
         self._busy = 0
         """Orders in hand: being claimed, sent or recorded."""
         self._draining = False
+        self._group: asyncio.TaskGroup
         self.change(routes, limits)
         journal.on_change(self._changed)
 
@@ -67,7 +71,7 @@ class Dispatcher:
         self._retired = set(self._routes) - set(routes)
         self._routes.update(routes)
         self._book.change(routes, limits)
-        self._turns.change({name: route.weight for name, route in routes.items()})
+        self._turns.change({name: route.share for name, route in routes.items()})
         for name, route in routes.items():
             self._batches[name] = BatchClock(route.batch_size, route.batch_wait, self._clock)
         self._changed()
@@ -99,7 +103,8 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Dispatch until cancelled."""
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as self._group:
+            group = self._group
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"submit-{number}")
             group.create_task(self._record(), name="record-started")
@@ -165,9 +170,17 @@ class Dispatcher:
         while not self._queue.full() and (order := self._quiet.next_parked(self._book.awaits)):
             self._enqueue(order)
         stats = await self._journal.stats()
+        self._notice_pauses(frozenset(stats.paused))
         return self._turns.next(
             route for route in self._routes if not self._queue.full() and self._may_go(route, stats)
         )
+
+    def _notice_pauses(self, paused: frozenset[str]) -> None:
+        before, self._paused = self._paused, paused
+        for route in sorted(paused - before):
+            telemetry.RoutePaused(route=route).emit()
+        for route in sorted(before - paused):
+            telemetry.RouteResumed(route=route).emit()
 
     async def _claim(self, name: str) -> None:
         route = self._routes[name]
@@ -194,7 +207,7 @@ class Dispatcher:
 
     def _has_work(self, route: str, stats: Stats) -> int:
         ready = self._routes[route].sink in self._ready_sinks
-        if route in self._dry or route in self._retired or not ready:
+        if route in self._dry or route in self._retired or route in stats.paused or not ready:
             return 0
         return stats.deliveries.get(route, {}).get("queued", 0)
 
@@ -238,6 +251,10 @@ class Dispatcher:
         if not self._book.awaits(order):
             self._quiet.withdrawn(order, route)
             return
+        if route.name in self._paused and not order.in_doubt:
+            self._quiet.withdrawn(order, route)
+            await self._outcomes.give_back(order, at=None, note="")
+            return
         if not self._quiet.lets(order, route):
             self._quiet.withdrawn(order, route)
             await self._put_off(order, self._quiet.wait(route) or 0.0, "")
@@ -249,9 +266,13 @@ class Dispatcher:
         if verdict is Verdict.TAKEN:
             self._book.answered(order)
             await self._taken.put(order)
+        elif verdict is Verdict.REFUSED and order.in_doubt:
+            doubt = self._doubts.end(order, route, error)
+            self._group.create_task(doubt, name=f"doubt {order.name}")
         elif verdict is Verdict.REFUSED:
             self._book.answered(order)
-            await self._outcomes.settle(_refusal(order, error))
+            refused = Outcome(order=order.name, failure=Failure.REFUSED, reason="Refused", message=error)
+            await self._outcomes.settle(refused)
         else:
             telemetry.OrderPutOff(
                 route=order.route, order=order.name, error=error, again_in=round(pause, 3)
@@ -289,11 +310,3 @@ class Dispatcher:
         """Only what is still open: the deliveries of an order that has ended may be another one's by now."""
         still = [order for order in orders if self._book.awaits(order)]
         await self._journal.started([delivery for order in still for delivery in order.deliveries])
-
-
-def _refusal(order: OpenOrder, words: str) -> Outcome:
-    """An order that may exist is not known to be refused: its delivery may have run."""
-    if order.in_doubt:
-        said = f"{words}; an earlier try has had no answer, it may have run"
-        return Outcome(order=order.name, failure=Failure.UNKNOWN, reason="Refused", message=said)
-    return Outcome(order=order.name, failure=Failure.REFUSED, reason="Refused", message=words)

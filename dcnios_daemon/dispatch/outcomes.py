@@ -44,6 +44,7 @@ class Outcomes:
         decision = policy.decide(
             outcome,
             attempt=order.attempt,
+            events=len(order.deliveries),
             now=self._clock.now(),
             dice=random.random(),  # noqa: S311 - spreads retries, keeps no secret
         )

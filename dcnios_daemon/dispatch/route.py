@@ -8,6 +8,7 @@ from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.payload import PayloadForm
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Plan
+from dcnios_daemon.dispatch.fairness import Share
 from dcnios_daemon.dispatch.limits import TokenBucket
 
 
@@ -30,7 +31,7 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     """Whom its sink talks to for it, where one kind talks to several: what fails there is no other's
     trouble. Empty: all routes of the kind talk to the same."""
     limits: Limits = Limits()
-    weight: float = 1
+    share: Share = Share()
     retry: RetryPolicy = RetryPolicy()
     batch_size: int = 1
     batch_wait: float = 0.0

@@ -60,8 +60,11 @@ async def submit(order: OpenOrder, route: Route) -> tuple[Verdict, str, float | 
 
 
 async def _send(order: OpenOrder, route: Route) -> None:
+    await route.plan.submit(made(order, route))
+
+
+def made(order: OpenOrder, route: Route) -> Order:
+    """The order as its sink knows it."""
     events = tuple(claim.event for claim in order.claims)
     payload = build_payload(events, route.payload)
-    await route.plan.submit(
-        Order(route=order.route, attempt=order.attempt, events=events, payload=payload, form=route.payload)
-    )
+    return Order(route=order.route, attempt=order.attempt, events=events, payload=payload, form=route.payload)

@@ -44,6 +44,10 @@ class DryRunPlan:
         ).emit()
         await self._ended.add(Outcome(order=order.name, exit_code=0, reason=_REASON))
 
+    async def exists(self, order: Order) -> bool:  # noqa: ARG002 - of none is anything left
+        """See :class:`~dcnios_daemon.core.ports.Plan`."""
+        return False
+
 
 class DryRunSink:
     """Remembers nothing: what an earlier life left in flight was nothing, and has succeeded too."""

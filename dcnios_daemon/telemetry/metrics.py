@@ -2,7 +2,7 @@
 taken when Prometheus asks, but Kafka's lags when their source looks.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -51,17 +51,30 @@ WAIT = Histogram(
 EVENTS = Gauge("dcnios_journal_events", "Events that are not settled", registry=REGISTRY)
 BYTES = Gauge("dcnios_journal_bytes", "Their bytes", registry=REGISTRY)
 DELIVERIES = Gauge("dcnios_deliveries", "Deliveries by state", ["route", "state"], registry=REGISTRY)
+PAUSED = Gauge("dcnios_route_paused", "1 while the route is paused", ["route"], registry=REGISTRY)
 _NOW = ("queued", "submitting", "running", "dead")
 
 
-def take_levels(*, events: int, size: int, deliveries: Mapping[str, Mapping[str, int]]) -> None:
+def take_levels(
+    *,
+    events: int,
+    size: int,
+    deliveries: Mapping[str, Mapping[str, int]],
+    routes: Iterable[str],
+    paused: Container[str],
+) -> None:
     """Bring the journal's levels up to date.
 
     Args:
         events: Events that are not settled.
         size: Their bytes.
         deliveries: Route to state to count.
+        routes: Those that are configured.
+        paused: Those that are paused.
     """
+    PAUSED.clear()
+    for route in routes:
+        PAUSED.labels(route).set(route in paused)
     EVENTS.set(events)
     BYTES.set(size)
     for route, counts in deliveries.items():

@@ -1,6 +1,6 @@
 """The JSON API under ``/api/v1``: what the status page shows, for machines."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -32,11 +32,24 @@ def delivery_json(delivery: Delivery) -> dict[str, Any]:
 
 
 class Api:
-    """Answers from the journal, and from a function that describes the daemon's parts."""
+    """Answers from the journal, and from functions that describe the daemon's parts.
 
-    def __init__(self, *, journal: Journal, status: Callable[[], dict[str, Any]]) -> None:
+    Args:
+        journal: The journal.
+        status: What ``/api/v1/status`` says beside the journal's counts.
+        routes: The names of the routes that are configured now.
+    """
+
+    def __init__(
+        self,
+        *,
+        journal: Journal,
+        status: Callable[[], dict[str, Any]],
+        routes: Callable[[], Collection[str]],
+    ) -> None:
         self._journal = journal
         self._status = status
+        self._routes = routes
 
     def routes(self) -> Sequence[web.AbstractRouteDef]:
         """What to serve."""
@@ -47,12 +60,20 @@ class Api:
             web.get("/api/v1/events", self._get_events),
             web.get("/api/v1/events/{key}", self._get_event),
             web.post("/api/v1/dead/{id}/replay", self._replay),
+            web.post("/api/v1/routes/{name}/pause", self._pause),
+            web.post("/api/v1/routes/{name}/resume", self._resume),
         ]
 
     async def measure(self) -> None:
         """Bring the journal's metrics up to date."""
         stats = await self._journal.stats()
-        take_levels(events=stats.events, size=stats.bytes, deliveries=stats.deliveries)
+        take_levels(
+            events=stats.events,
+            size=stats.bytes,
+            deliveries=stats.deliveries,
+            routes=self._routes(),
+            paused=stats.paused,
+        )
 
     async def _get_status(self, _: web.Request) -> web.Response:
         stats = await self._journal.stats()
@@ -90,6 +111,24 @@ class Api:
         if not _is_number(given) or not await self._journal.replay([int(given)]):
             return _json({"error": f"no dead delivery has the id {given!r}"}, HTTPStatus.NOT_FOUND)
         return _json({"replayed": int(given)})
+
+    async def _pause(self, request: web.Request) -> web.Response:
+        route = await self._known_route(request)
+        await self._journal.pause(route)
+        return _json({"route": route, "paused": True})
+
+    async def _resume(self, request: web.Request) -> web.Response:
+        route = await self._known_route(request)
+        await self._journal.resume(route)
+        return _json({"route": route, "paused": False})
+
+    async def _known_route(self, request: web.Request) -> str:
+        """The route that is meant: a configured one, or one that is gone and was left paused."""
+        route = request.match_info["name"]
+        stats = await self._journal.stats()
+        if route not in self._routes() and route not in stats.paused:
+            raise web.HTTPNotFound(text=f"no route is called {route!r}")
+        return route
 
     async def _list(self, request: web.Request, *, state: State | None) -> list[dict[str, Any]]:
         found = await self._journal.deliveries(

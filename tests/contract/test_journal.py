@@ -565,6 +565,42 @@ async def test_a_result_that_nobody_wants_is_not_made(journal: AnyJournal) -> No
     assert (await journal.stats()).deliveries == {"train": {"succeeded": 1}}
 
 
+# --- pauses -------------------------------------------------------------------------------------------
+
+
+async def test_a_paused_route_gives_no_claims_until_it_is_resumed(
+    journal: AnyJournal, clock: ManualClock
+) -> None:
+    await journal.append("uploads", admit(1, 2, routes=("train", "test")), None)
+    (before,) = await journal.claim("train", 1)
+    since = clock.now()
+    assert await journal.pause("train")
+    clock.pass_time(10)
+    assert not await journal.pause("train")
+    assert (await journal.stats()).paused == {"train": since}
+    assert await journal.claim("train", 5) == []
+    assert numbers(await journal.claim("test", 5)) == [1, 2]
+    assert await journal.finish([before.delivery], bad(before), Retry(at=clock.now())) == 1
+    assert (await journal.stats()).deliveries["train"] == {"queued": 2}
+    await journal.aclose()
+    await journal.open()
+    assert (await journal.stats()).paused == {"train": since}
+    assert await journal.claim("train", 5) == []
+    assert await journal.resume("train")
+    assert not await journal.resume("train")
+    assert (await journal.stats()).paused == {}
+    assert numbers(await journal.claim("train", 5)) == [1, 2]
+
+
+async def test_a_route_is_paused_before_it_has_anything(journal: AnyJournal) -> None:
+    assert await journal.pause("train")
+    await journal.append("uploads", admit(1), None)
+    assert await journal.claim("train", 1) == []
+    assert not await journal.resume("test")
+    assert await journal.resume("train")
+    assert numbers(await journal.claim("train", 1)) == [1]
+
+
 # --- looking ------------------------------------------------------------------------------------------
 
 
@@ -672,6 +708,9 @@ async def test_on_change_tells_of_all_that_may_matter(journal: AnyJournal, clock
     assert await noticed(journal.finish([claim.delivery], bad(claim), Dead()))
     assert await noticed(journal.replay([claim.delivery]))
     assert await noticed(journal.drop([claim.delivery], ""))
+    assert await noticed(journal.pause("train"))
+    assert not await noticed(journal.pause("train"))
+    assert await noticed(journal.resume("train"))
     assert not await noticed(journal.deliveries())
 
 

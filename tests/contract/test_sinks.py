@@ -29,6 +29,8 @@ class Rig:
     """A kind of sink, a ``run`` block for it, and what its neighbour does with orders."""
 
     run: dict[str, Any] = {}  # noqa: RUF012 - set by subclasses
+    lasts = False
+    """Whether an order goes on after the neighbour has taken it."""
 
     def __init__(self, kind: str, folder: Path) -> None:
         self.kind = kind
@@ -55,10 +57,12 @@ class DryRunRig(Rig):
 
 
 class ProcessRig(Rig):
+    lasts = True
     run = {"script": "true"}  # noqa: RUF012
 
 
 class JobRig(Rig):
+    lasts = True
     run = {"image": "img"}  # noqa: RUF012
 
     def __init__(self, kind: str, folder: Path) -> None:
@@ -160,6 +164,17 @@ async def test_an_order_submitted_twice_runs_once(rig: Rig) -> None:
         await plan.submit(order)
         await rig.end(order)
         assert (await desk.outcome(order.name)).succeeded
+
+
+async def test_whether_there_is_such_an_order_can_be_asked(rig: Rig) -> None:
+    sink, desk, order = rig.sink(), FakeDesk(), make_order()
+    plan = await asyncio.to_thread(rig.plan, sink)
+    async with served(sink, desk):
+        assert not await plan.exists(order)
+        await plan.submit(order)
+        assert await plan.exists(order) == rig.lasts
+        await rig.end(order)
+        await desk.outcome(order.name)
 
 
 async def test_what_would_be_submitted_can_be_printed(rig: Rig) -> None:

@@ -65,3 +65,12 @@ def _status() -> dict[str, object]:
         "sources": {"s": {"kind": "toy", "state": "waiting", "accepted": 1, "error": HOLE}},
         "routes": {"r": {"run": "dry-run", "from": ["s"]}},
     }
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+async def test_a_paused_route_is_shown_as_such(tmp_path: Path) -> None:
+    async with port(status=_status) as web:
+        await web.journal.pause("r")
+        page = await _shown(web, tmp_path / "profile")
+    assert '<td class="bad">paused since ' in page, page
+    assert '<td class="good">going' not in page

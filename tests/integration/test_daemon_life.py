@@ -4,6 +4,7 @@ import asyncio
 import io
 import os
 import signal
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import aiohttp
 import pytest
 import yaml
 
-from tests.daemon import DaemonProcess, daemon, eventually
+from tests.daemon import DaemonProcess, daemon, eventually, free_port
 
 
 def _settings(**more: Any) -> dict[str, Any]:
@@ -134,6 +135,61 @@ async def test_a_full_journal_answers_503_and_takes_again_when_there_is_room(tmp
         await _until(process, "keep", "succeeded", 10)
         await process.until_ready()
         assert await _post(process, 14) == 200
+
+
+async def _queue(process: DaemonProcess, *arguments: str) -> str:
+    """What `dcnios queue` says beside the daemon."""
+    command = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "dcnios_daemon", "queue", *arguments, "--config", str(process.config)),
+        cwd=process.folder,
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await command.communicate()
+    assert command.returncode == 0
+    return said.decode()
+
+
+async def test_a_route_stays_paused_through_sigkill_and_sighup_until_it_is_resumed(tmp_path: Path) -> None:
+    """Paused by the command beside the daemon, resumed over HTTP."""
+    http = {"port": free_port(), "admin_token": "right"}
+    two = {name: {"from": ["hooks"], "run": {"kind": "dry-run"}} for name in ("keep", "other")}
+    async with daemon(tmp_path, _settings(routes=two, daemon={"http": http})) as process:
+        assert await _queue(process, "pause", "keep") == "keep: paused\n"
+        for number in range(5):
+            assert await _post(process, number) == 200
+        await _until(process, "other", "succeeded", 5)
+        await process.kill()
+        await asyncio.to_thread(process.start)
+        await process.until_ready()
+        os.kill(process.pid, signal.SIGHUP)
+        await _until_said(process, "daemon.reloaded")
+        assert await _post(process, 5) == 200
+        await _until(process, "other", "succeeded", 6)
+        assert await process.counts("keep") == {"queued": 6}
+        assert "paused: keep since " in await _queue(process, "stats")
+        async with (
+            aiohttp.ClientSession(headers={"authorization": "Bearer right"}) as session,
+            session.post(f"{process.url}/api/v1/routes/keep/resume") as reply,
+        ):
+            assert reply.status == 200
+        await _until(process, "keep", "succeeded", 6)
+        assert "paused" not in await _queue(process, "stats")
+        assert process.tail().count('"event": "route.paused"') == 2
+
+
+async def test_an_urgent_route_goes_first(tmp_path: Path) -> None:
+    script = f'echo "$DCNIOS_ROUTE" >> {tmp_path}/ledger; while [ ! -e {tmp_path}/go ]; do sleep 0.1; done'
+    route = {"from": ["hooks"], "run": {"kind": "process", "script": script}}
+    routes = {"bulk": route | {"weight": 100}, "urgent": route | {"priority": 1}}
+    async with daemon(tmp_path, _settings(routes=routes, limits={"in_flight": 1})) as process:
+        await _queue(process, "pause", "urgent")
+        for number in range(5):
+            assert await _post(process, number) == 200
+        await _until(process, "bulk", "running", 1)
+        await _queue(process, "resume", "urgent")
+        (tmp_path / "go").touch()
+        await _until(process, "bulk", "succeeded", 5)
+    assert (tmp_path / "ledger").read_text().split() == ["bulk"] + ["urgent"] * 5 + ["bulk"] * 4
 
 
 async def test_sighup_takes_new_routes_and_keeps_the_old_ones_when_the_file_is_wrong(tmp_path: Path) -> None:

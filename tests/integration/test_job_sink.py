@@ -137,6 +137,57 @@ async def test_a_foreign_job_of_that_name_is_not_taken_for_ours(site: Site) -> N
         await plan.submit(order)
 
 
+@asynccontextmanager
+async def _no_more_jobs(site: Site) -> AsyncIterator[None]:
+    """A policy of the cluster's that refuses Jobs in the namespace from now on."""
+    where, name = "/apis/admissionregistration.k8s.io/v1", f"{site.namespace}-no-jobs"
+    rules = [{"apiGroups": ["batch"], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["jobs"]}]
+    here = {"matchLabels": {"kubernetes.io/metadata.name": site.namespace}}
+    policy = {
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {"resourceRules": rules},
+            "validations": [{"expression": "false", "message": "no more Jobs"}],
+        },
+    }
+    binding = {
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {"namespaceSelector": here},
+        },
+    }
+    made = {"validatingadmissionpolicies": policy, "validatingadmissionpolicybindings": binding}
+    for kind, body in made.items():
+        await asyncio.to_thread(site.access.call, "POST", f"{where}/{kind}", body)
+    try:
+        yield
+    finally:
+        for kind in made:
+            await asyncio.to_thread(site.access.call, "DELETE", f"{where}/{kind}/{name}")
+
+
+async def test_an_order_may_be_refused_although_it_exists_and_then_it_can_be_seen(site: Site) -> None:
+    """Policies are asked before the name is looked at: whoever lost the first answer gets a refusal."""
+    plan, there, never = site.plan(suspend=True), make_order("a"), make_order("b")
+    await plan.submit(there)
+
+    async def refused() -> bool:
+        try:
+            await plan.submit(there)
+        except OrderRefused as error:
+            return "no more Jobs" in str(error)
+        return False
+
+    async with _no_more_jobs(site):
+        await until(refused)
+        with pytest.raises(OrderRefused, match="no more Jobs"):
+            await plan.submit(never)
+        assert await plan.exists(there)
+        assert not await plan.exists(never)
+
+
 async def test_a_full_quota_is_a_reason_to_wait(site: Site) -> None:
     hard = {
         "apiVersion": "v1",

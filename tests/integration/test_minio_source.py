@@ -121,7 +121,9 @@ async def streaming_site(workspace: Workspace) -> AsyncIterator[Site]:
 async def _site(workspace: Workspace, version: str) -> AsyncIterator[Site]:
     port, token, bucket = workspace.port(), secrets.token_hex(8), "inbox"
     web = WebServer(
-        health=Health(), api=Api(journal=cast("Journal", None), status=dict), admin_token=Secret("admin")
+        health=Health(),
+        api=Api(journal=cast("Journal", None), status=dict, routes=list),
+        admin_token=Secret("admin"),
     )
     env = {
         "MINIO_NOTIFY_WEBHOOK_ENABLE_DCNIOS": "on",

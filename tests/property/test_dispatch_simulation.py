@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -30,6 +30,7 @@ from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Admission, Failure, Order, Outcome, State, Stats
 from dcnios_daemon.dispatch import dispatcher as module
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
+from dcnios_daemon.dispatch.fairness import Share
 from dcnios_daemon.dispatch.route import Limits, Route
 from tests.virtual import LoopClock, run
 
@@ -37,6 +38,8 @@ KEEP = 60.0
 """Seconds that what has ended can still be found by its name."""
 LATEST = 4.0
 """Seconds after which a lost request arrives nowhere any more."""
+PAUSED = 900.0
+"""Seconds of a long pause: in the second half of it all that was in flight has ended."""
 
 
 class Plot(msgspec.Struct, frozen=True):
@@ -55,6 +58,12 @@ class Plot(msgspec.Struct, frozen=True):
     """The longest that anything takes, in seconds."""
     refused: set[int]
     """Events that the neighbour will never take."""
+    bad: set[int]
+    """Events on which every run fails."""
+    priorities: tuple[int, int]
+    weights: tuple[float, float]
+    pauses: list[tuple[str, float, float]]
+    """One after the other: a route, after how many seconds it is paused, and for how many."""
     events: int
     workers: int
     ahead: int
@@ -63,7 +72,7 @@ class Plot(msgspec.Struct, frozen=True):
 
 _LIMIT = st.tuples(*[st.one_of(st.none(), st.integers(1, 4))] * 3)
 _RATE = st.tuples(*[st.one_of(st.none(), st.sampled_from([0.5, 2.0, 7.0]))] * 3)
-_TROUBLES = ("lost", "late", "away", "busy", "store")
+_TROUBLES = ("lost", "late", "away", "busy", "store", "forbidden")
 PLOTS = st.builds(
     Plot,
     caps=_LIMIT,
@@ -74,6 +83,17 @@ PLOTS = st.builds(
     troubles=st.integers(0, 40),
     slowness=st.sampled_from([0.001, 0.3, 2.0]),
     refused=st.sets(st.integers(0, 20), max_size=2),
+    bad=st.sets(st.integers(0, 20), max_size=2),
+    priorities=st.tuples(st.integers(0, 1), st.integers(0, 1)),
+    weights=st.tuples(st.sampled_from([0.1, 1.0, 7.0]), st.sampled_from([1.0, 3.0])),
+    pauses=st.lists(
+        st.tuples(
+            st.sampled_from("ab"),
+            st.sampled_from([0.0, 0.002, 0.3, 5.0]),
+            st.sampled_from([0.0, 0.5, PAUSED]),
+        ),
+        max_size=3,
+    ),
     events=st.integers(1, 25),
     workers=st.sampled_from([1, 2, 32]),
     ahead=st.sampled_from([1, 64]),
@@ -88,6 +108,8 @@ class RoughJournal(MemoryJournal):
         super().__init__(clock=clock)
         self._plot = plot
         self._left = plot.troubles
+        self._failed = False
+        self.on_choice: Callable[[str], None] = lambda _: None
         self.claims = self.looks = 0
 
     async def _disk_turns(self) -> None:
@@ -97,12 +119,20 @@ class RoughJournal(MemoryJournal):
             await asyncio.sleep(random.uniform(0, self._plot.slowness))
             raise JournalUnavailable("no space left on device")
 
-    async def claim(self, route: str, orders: int, *, batch: int = 1) -> Any:
+    async def claim(self, route: str, orders: int, **more: Any) -> Any:
         self.claims += 1
+        if not self._failed:
+            self.on_choice(route)
+        self._failed = True
         await self._disk_turns()
-        made = await super().claim(route, orders, batch=batch)
+        self._failed = False
+        made = await super().claim(route, orders, **more)
         await asyncio.sleep(0)
         return made
+
+    def may_be_claimed(self, route: str, batch: int) -> bool:
+        """Whether there is a whole order of it now."""
+        return route not in self._paused and len(self._shelf.queues.get(route, ())) >= batch
 
     async def stats(self) -> Stats:
         self.looks += 1
@@ -131,6 +161,7 @@ class World:
         self.plot = plot
         self.clock = LoopClock()
         self.journal = RoughJournal(self.clock, plot)
+        self.journal.on_choice = self.check_choice
         self.troubles = plot.troubles
         self.living: dict[str, str] = {}
         """Objects that run: name to route."""
@@ -141,6 +172,10 @@ class World:
         self.succeeded: Counter[str] = Counter()
         """Keys of events that a run did well."""
         self.ends: dict[str, Outcome] = {}
+        self.sizes: dict[str, int] = {}
+        """Orders that were sent, to how many events they were for."""
+        self.numbers: dict[str, int] = {}
+        """Keys of events, to their number."""
         self.shut = False
         self.wrong: list[str] = []
         """What no neighbour should ever see. The dispatcher would take an assertion here for an answer."""
@@ -158,6 +193,7 @@ class World:
                 plan=self,
                 sink="toy",
                 limits=self.limits(place),
+                share=Share(self.plot.weights[place], self.plot.priorities[place]),
                 retry=RetryPolicy(attempts=2, backoff=0.0),
                 batch_size=self.plot.batch,
                 batch_wait=0.5,
@@ -176,9 +212,17 @@ class World:
     async def render(self, order: Order) -> str:
         return order.name
 
+    async def exists(self, order: Order) -> bool:
+        await asyncio.sleep(self.some_time())
+        if self.troubles and random.random() < self.plot.trouble:
+            self.troubles -= 1
+            raise SinkUnavailable("connection reset")
+        return order.name in self.known
+
     async def submit(self, order: Order) -> None:
         if self.shut:
             self.wrong.append("sent after the drain")
+        self.sizes[order.name] = len(order.events)
         answer, before, after = "yes", self.some_time(), self.some_time()
         if self.troubles and random.random() < self.plot.trouble:
             self.troubles -= 1
@@ -193,6 +237,8 @@ class World:
         await asyncio.sleep(before)
         if any(int(event.data) in self.plot.refused for event in order.events):
             raise OrderRefused("Required value")
+        if answer == "forbidden":
+            raise OrderRefused("not now, but who knows that")
         if answer == "busy":
             raise SinkBusy("429", retry_after=1)
         if answer != "away":
@@ -224,6 +270,8 @@ class World:
     async def _run(self, order: Order) -> None:
         await asyncio.sleep(self.some_time())
         failure = random.choice([None, None, None, Failure.INFRASTRUCTURE, Failure.SCRIPT])
+        if any(int(event.data) in self.plot.bad for event in order.events):
+            failure = Failure.SCRIPT
         del self.living[order.name]
         if failure is None:
             self.succeeded.update(event.key for event in order.events)
@@ -249,11 +297,35 @@ class World:
     async def give(self, first: int, count: int) -> None:
         for number in range(first, first + count):
             key, data = event_key("s", number), str(number).encode()
+            self.numbers[key] = number
             event = Event(
                 key=key, source="s", kind="toy", subject="x", action=Action.MESSAGE, time=1.0, data=data
             )
             routes = (("a",), ("b",), ("a", "b"))[number % 3]
             await self.journal.append("s", [Admission(event, routes)], None)
+
+    def check_choice(self, chosen: str) -> None:
+        """At the moment at which a route may claim, nothing of a higher priority could."""
+        routes, book, quiet = self.dispatcher._routes, self.dispatcher._book, self.dispatcher._quiet
+        for name, route in routes.items():
+            more_urgent = route.share.priority > routes[chosen].share.priority
+            ready = self.journal.may_be_claimed(name, self.plot.batch)
+            if more_urgent and ready and book.room(name) >= 1 and quiet.room(route) >= 1:
+                self.wrong.append(f"{chosen} goes before {name}")
+
+    async def pause_and_resume(self) -> None:
+        for route, after, seconds in self.plot.pauses:
+            await asyncio.sleep(after)
+            await self.journal.pause(route)
+            await asyncio.sleep(seconds / 2)
+            before = len(self.made)
+            await asyncio.sleep(seconds / 2)
+            late = [name for _, of, name in self.made[before:] if of == route]
+            if seconds == PAUSED and late:
+                self.wrong.append(f"{late} were made although {route} was paused")
+            if seconds == PAUSED and any(item.route == route for item in await self.journal.in_flight()):
+                self.wrong.append(f"{route} is paused, but something of it never ended")
+            await self.journal.resume(route)
 
     async def until_settled(self) -> None:
         async with asyncio.timeout(3600):
@@ -276,9 +348,13 @@ class World:
         for delivery in await self.journal.deliveries(limit=1000):
             if delivery.state is State.SUCCEEDED:
                 assert self.succeeded[delivery.key] >= 1
+                assert self.numbers[delivery.key] not in self.plot.bad | self.plot.refused
             else:
                 assert delivery.state is State.DEAD
                 assert delivery.outcome is not None
+                # Of the failure of a batch nobody dies, unless it may have run.
+                alone = self.sizes[delivery.order] == 1
+                assert alone or delivery.outcome.failure is Failure.UNKNOWN
         shown = await self.journal.deliveries(limit=1000, state=State.SUCCEEDED)
         assert self.succeeded == Counter(delivery.key for delivery in shown)
 
@@ -310,7 +386,9 @@ def test_everything_ends_once_within_every_limit(plot: Plot) -> None:
         world = World(plot)
         await world.journal.open()
         async with asyncio.TaskGroup() as world.group, _life(world):
+            pausing = world.group.create_task(world.pause_and_resume())
             await world.give(0, plot.events)
+            await pausing
             await world.until_settled()
             await world.check_ends()
             # No slot, token or probe was lost on the way: more work is done as at first.
@@ -335,14 +413,22 @@ def test_an_end_in_order_leaves_nothing_behind_and_the_next_life_goes_on(plot: P
         await world.journal.open()
         async with asyncio.TaskGroup() as world.group:
             async with _life(world) as dispatcher:
+                pausing = world.group.create_task(world.pause_and_resume())
                 await world.give(0, plot.events)
                 await asyncio.sleep(moment)
                 await asyncio.wait_for(dispatcher.drain(), 600)
                 world.shut = True
+                pausing.cancel()
                 await asyncio.sleep(LATEST)
             held = {item.order for item in await world.journal.in_flight()}
             assert set(world.living) <= held, "what runs is not in flight any more"
+            paused = (await world.journal.stats()).paused
             async with _life(world):
+                before = len(world.made)
+                await asyncio.sleep(60)
+                assert not [name for _, route, name in world.made[before:] if route in paused]
+                for route in paused:
+                    await world.journal.resume(route)
                 await world.until_settled()
                 await world.check_ends()
         await world.journal.aclose()

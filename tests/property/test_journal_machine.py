@@ -97,6 +97,7 @@ class JournalMachine(RuleBasedStateMachine):
         self.full = False
         self.duplicates = 0
         self.cursor: str | None = None
+        self.paused: dict[str, float] = {}
 
     def _make(self, kind: str) -> Any:
         path = self.folder / f"life-{self.lives}" / "journal.db"
@@ -194,6 +195,7 @@ class JournalMachine(RuleBasedStateMachine):
             one.id
             for one in self.deliveries.values()
             if one.route == route and one.state is State.QUEUED and one.due <= self.clock.now()
+            if route not in self.paused
         }
         taken = [claim.delivery for claim in claims]
         assert set(taken) <= may
@@ -287,6 +289,16 @@ class JournalMachine(RuleBasedStateMachine):
         for one in droppable:
             self._settle(one, State.DROPPED)
 
+    @rule(route=st.sampled_from(ROUTES))
+    def pause(self, route: str) -> None:
+        assert self._both("pause", route) == (route not in self.paused)
+        self.paused.setdefault(route, self.clock.now())
+
+    @rule(route=st.sampled_from(ROUTES))
+    def resume(self, route: str) -> None:
+        assert self._both("resume", route) == (route in self.paused)
+        self.paused.pop(route, None)
+
     @rule(seconds=st.sampled_from([0.5, 5.0, 20.0, 60.0]))
     def time_passes(self, seconds: float) -> None:
         self.clock.pass_time(seconds)
@@ -333,6 +345,7 @@ class JournalMachine(RuleBasedStateMachine):
         assert stats.events == len(self._open_events())
         assert (stats.bytes > 0) == (stats.events > 0)
         assert stats.duplicates == self.duplicates
+        assert stats.paused == self.paused
 
     @invariant()
     def no_accepted_event_is_lost(self) -> None:

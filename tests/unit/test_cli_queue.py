@@ -17,7 +17,11 @@ from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.core.ports import Admission, Dead, Failure, Journal, Outcome, Succeed
 
-CONFIG = "buffer: {path: j.db}\n"
+CONFIG = """
+buffer: {path: j.db}
+sources: {uploads: {kind: directory, path: in}}
+routes: {gray: {from: [uploads], run: {kind: dry-run}}}
+"""
 
 
 @pytest.fixture(autouse=True)
@@ -92,6 +96,8 @@ def test_no_journal_is_said_and_none_is_made() -> None:
         ["show", "a"],
         ["replay", "1"],
         ["drop", "1", "--reason", "x"],
+        ["pause", "gray"],
+        ["resume", "gray"],
         ["fsck"],
     ):
         result = queue(*command)
@@ -226,6 +232,28 @@ def test_drop_settles_with_a_reason() -> None:
     [item] = json.loads(queue("list", "--json").stdout)
     assert (item["state"], item["note"]) == ("dropped", "test data")
     assert queue("drop", str(number), "--reason", "again").exit_code == 1
+
+
+def test_a_route_is_paused_and_resumed() -> None:
+    fill([event(1)])
+    assert queue("pause", "gray").stdout == "gray: paused\n"
+    assert queue("pause", "gray").stdout == "gray: paused already\n"
+    assert queue("stats").stdout.splitlines()[1].startswith("paused: gray since 20")
+    assert list(json.loads(queue("stats", "--json").stdout)["paused"]) == ["gray"]
+    assert json.loads(queue("resume", "gray", "--json").stdout) == {"route": "gray", "changed": True}
+    assert queue("resume", "gray").stdout == "gray: not paused\n"
+    assert "paused" not in queue("stats").stdout
+
+
+def test_only_what_is_a_route_is_paused_and_what_was_one_can_be_resumed() -> None:
+    fill([event(1)])
+    result = queue("pause", "grey")
+    assert (result.exit_code, result.stderr) == (1, "dcnios: no route is called 'grey'; there are: gray\n")
+    assert queue("resume", "grey").exit_code == 1
+    assert queue("pause", "gray").exit_code == 0
+    Path("f.yaml").write_text(CONFIG.replace("gray:", "silver:"))
+    assert queue("resume", "gray").stdout == "gray: resumed\n"
+    assert queue("resume", "gray").exit_code == 1
 
 
 def test_a_file_that_is_no_journal_is_named() -> None:

@@ -13,7 +13,7 @@ from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Admission, Delivery, Failure, Order, Outcome, State
-from dcnios_daemon.dispatch import quiet
+from dcnios_daemon.dispatch import doubts, quiet
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.route import Limits, Route
 
@@ -24,6 +24,7 @@ NO_LIMITS = Limits()
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiet, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(quiet, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(doubts, "LATE", 0.01)
 
 
 class ToyPlan:
@@ -33,6 +34,8 @@ class ToyPlan:
         self.sent: list[Order] = []
         self.answers: list[Exception | None] = []
         self.arrived = asyncio.Condition()
+        self.there = False
+        """What it says when asked for an order."""
 
     async def render(self, order: Order) -> str:
         return order.name
@@ -44,6 +47,9 @@ class ToyPlan:
         answer = self.answers.pop(0) if self.answers else None
         if answer is not None:
             raise answer
+
+    async def exists(self, order: Order) -> bool:
+        return self.there
 
     async def until(self, number: int) -> Sequence[Order]:
         async with asyncio.timeout(10), self.arrived:

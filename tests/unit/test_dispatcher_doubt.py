@@ -16,7 +16,7 @@ from dcnios_daemon.core.errors import (
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Failure, Order, State
 from dcnios_daemon.dispatch import dispatcher as module
-from dcnios_daemon.dispatch import quiet, submission, until_written
+from dcnios_daemon.dispatch import doubts, quiet, submission, until_written
 from dcnios_daemon.dispatch.orders import OrderBook
 from dcnios_daemon.dispatch.route import Limits, Route
 from tests.unit.test_dispatcher import House, ToyPlan
@@ -29,6 +29,7 @@ LOST = SinkUnavailable("the answer was lost")
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(quiet, "FIRST_PAUSE", 0.01)
     monkeypatch.setattr(quiet, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(doubts, "LATE", 0.01)
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,20 @@ async def test_others_look_and_mend_beside_the_daemon_and_the_daemon_notices(
     assert numbers(await journal.claim("train", 5)) == [1]
 
 
+async def test_a_pause_made_beside_the_daemon_counts_from_its_very_next_claim(
+    journal: SqliteJournal, path: Path, clock: ManualClock
+) -> None:
+    await journal.append("uploads", admit(1, 2, 3), None)
+    async with opened(path, clock, shared=True) as beside:
+        for _ in range(2):
+            assert await beside.pause("train")
+            assert await journal.claim("train", 1) == []
+            assert (await journal.stats()).paused == (await beside.stats()).paused == {"train": clock.now()}
+            assert await beside.resume("train")
+            assert len(await journal.claim("train", 1)) == 1
+            assert (await journal.stats()).paused == {}
+
+
 async def test_beside_nothing_there_is_nothing_to_see(path: Path, clock: ManualClock) -> None:
     with pytest.raises(JournalError, match=f"no journal at {path}"):
         await made(path, clock).open(shared=True)

@@ -49,7 +49,7 @@ class Port:
         self.journal = MemoryJournal(clock=SystemClock())
         self.health = Health()
         self.taker = Taker()
-        api = Api(journal=self.journal, status=status)
+        api = Api(journal=self.journal, status=status, routes=lambda: ["r"])
         self.server = WebServer(health=self.health, api=api, admin_token=admin)
         for name, token in sources.items():
             self.server.mount(name, Door(receiver=self.taker, token=token))
@@ -293,6 +293,46 @@ async def test_metrics_are_openmetrics() -> None:
         assert status == 200
         assert headers["Content-Type"].startswith("application/openmetrics-text")
         assert body.endswith("# EOF\n")
+
+
+async def test_a_route_is_paused_and_resumed_by_who_may_change_things() -> None:
+    async with port(admin=Secret("right")) as web:
+        path, bearer = "/api/v1/routes/r", "Bearer right"
+        for verb in ("pause", "resume"):
+            assert await web.status(f"{path}/{verb}", method="POST") == 401
+            assert await web.status(f"{path}/{verb}", Authorization=bearer) == 405
+        for _ in range(2):
+            status, body, _ = await web.ask(f"{path}/pause", method="POST", Authorization=bearer)
+            assert (status, body) == (200, {"route": "r", "paused": True})
+        shown = (await web.ask("/api/v1/status"))[1]["journal"]["paused"]
+        assert shown == (await web.journal.stats()).paused != {}
+        assert 'dcnios_route_paused{route="r"} 1.0' in (await web.ask("/metrics"))[1]
+        assert await web.status("/readyz") == 200
+        for _ in range(2):
+            status, body, _ = await web.ask(f"{path}/resume", method="POST", Authorization=bearer)
+            assert (status, body) == (200, {"route": "r", "paused": False})
+        assert (await web.ask("/api/v1/status"))[1]["journal"]["paused"] == {}
+        assert 'dcnios_route_paused{route="r"} 0.0' in (await web.ask("/metrics"))[1]
+
+
+async def test_pausing_a_route_needs_an_admin_token_and_a_route() -> None:
+    async with port() as web:
+        assert await web.status("/api/v1/routes/r/pause", method="POST") == 403
+    async with port(admin=Secret("right")) as web:
+        for verb in ("pause", "resume"):
+            status, body, _ = await web.ask(
+                f"/api/v1/routes/nosuch/{verb}", method="POST", Authorization="Bearer right"
+            )
+            assert (status, body) == (404, {"error": "no route is called 'nosuch'"})
+        assert (await web.journal.stats()).paused == {}
+
+
+async def test_a_route_that_is_gone_can_still_be_resumed() -> None:
+    async with port(admin=Secret("right")) as web:
+        await web.journal.pause("gone")
+        login = {"method": "POST", "Authorization": "Bearer right"}
+        assert await web.status("/api/v1/routes/gone/resume", **login) == 200
+        assert await web.status("/api/v1/routes/gone/resume", **login) == 404
 
 
 async def test_nobody_may_frame_the_page_or_guess_types() -> None:

@@ -149,6 +149,8 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """Happenings seen again and left out, of all time."""
     oldest_queued: float | None = None
     """When the oldest queued delivery's event was accepted, seconds since the epoch."""
+    paused: Mapping[str, float] = {}
+    """Routes that are paused, and since when, seconds since the epoch."""
 
     def in_flight(self, route: str | None = None) -> int:
         """Deliveries between claim and settlement, of one route or of all."""

@@ -45,7 +45,7 @@ class Journal(Protocol):
 
     def on_change(self, callback: Callable[[], None]) -> None:
         """Call back, on the event loop, whenever deliveries may have become claimable or counts have
-        changed: append, release, finish, replay, a retry come due, a change by another process."""
+        changed: append, release, finish, replay, pause, a retry come due, a change by another process."""
         ...
 
     def on_finish(self, make: MakeResult | None) -> None:
@@ -79,7 +79,18 @@ class Journal(Protocol):
         up to ``batch`` deliveries each; they are now *submitting*. Their order's name is stored with them
         (``core.names.order_name`` over ``batch_key``), so that a later life knows what was made of them.
         Only first attempts are batched: after a failure each goes alone, so that a bad one finds itself.
+        Of a paused route: none.
         """
+        ...
+
+    async def pause(self, route: str) -> bool:
+        """Give no claims of the route from this transaction on, in this life and the next ones, until
+        :meth:`resume`. What was claimed before ends as always. Returns whether it was not paused.
+        """
+        ...
+
+    async def resume(self, route: str) -> bool:
+        """Give claims of the route again. Returns whether it was paused."""
         ...
 
     async def started(self, deliveries: Sequence[int]) -> None:

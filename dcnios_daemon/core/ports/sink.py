@@ -54,6 +54,16 @@ class Plan(Protocol):
         """
         ...
 
+    async def exists(self, order: Order) -> bool:
+        """Whether the neighbour has the order now, running or ended. Asked of one that was refused after an
+        earlier try that had no answer: while it exists, it counts against the limits. A neighbour with which
+        an order is over once it has answered has none.
+
+        Raises:
+            SinkError: Not known: ask again later.
+        """
+        ...
+
 
 Report = Callable[[Outcome], Awaitable[None]]
 """Tell how an order ended; returns once the journal knows. May be told twice; unknown orders are ignored."""

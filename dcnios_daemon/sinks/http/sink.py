@@ -59,6 +59,10 @@ class HttpPlan:
         )
         await self._ended.add(outcome)
 
+    async def exists(self, order: Order) -> bool:  # noqa: ARG002 - of none is anything left
+        """See :class:`~dcnios_daemon.core.ports.Plan`."""
+        return False
+
 
 class HttpSink:
     """Implements :class:`~dcnios_daemon.core.ports.Sink`."""

@@ -71,6 +71,14 @@ class JobPlan:
         if job is not None:
             await adopt(self._session, decode(_OBJECT, job).metadata)
 
+    async def exists(self, order: Order) -> bool:
+        """Whether its Job is there. See :meth:`dcnios_daemon.core.ports.Plan.exists`."""
+        try:
+            there = await self._session.request("GET", f"jobs/{order.name}")
+        except Missing:
+            return False
+        return decode(_OBJECT, there).metadata.labels.get(KEY) == order.key
+
     async def _make(self, order: Order) -> Made:
         if not self._staged:
             return self._template.make(order)

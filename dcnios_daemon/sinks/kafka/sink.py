@@ -58,6 +58,10 @@ class KafkaPlan:
             )
         )
 
+    async def exists(self, order: Order) -> bool:  # noqa: ARG002 - of none is anything left
+        """See :class:`~dcnios_daemon.core.ports.Plan`."""
+        return False
+
 
 class KafkaSink:
     """Implements :class:`~dcnios_daemon.core.ports.Sink`."""

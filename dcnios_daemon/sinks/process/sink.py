@@ -79,6 +79,10 @@ class ProcessPlan:
             )
         await self._sink.start(self._job(order, staging))
 
+    async def exists(self, order: Order) -> bool:
+        """See :class:`~dcnios_daemon.core.ports.Plan`."""
+        return self._sink.runs(order.name)
+
     def _job(self, order: Order, staging: StagingPlan) -> Job:
         folder = self._sink.folder(order.name)
         command = ["/bin/sh", str(folder.script_file)] if self._script is not None else []
@@ -161,6 +165,10 @@ class ProcessSink:
 
     async def aclose(self) -> None:
         """Nothing is held once :meth:`serve` has ended."""
+
+    def runs(self, order: str) -> bool:
+        """Whether that order runs, or has ended and is being told of."""
+        return order in self._running
 
     async def start(self, job: Job) -> None:
         """Put the order on disk and run it; one that is there already goes on as it is.

@@ -8,7 +8,7 @@ A new one goes into the module of what it tells of, not of who says it, and into
 - ``life``: the daemon as a whole;
 - ``sources``: any source; ``files`` and ``kafka``: sources of one sort;
 - ``journal``: the journal and its gate;
-- ``dispatch``: an order's way, the same for every sink;
+- ``dispatch``: an order's way, the same for every sink, and routes that are paused;
 - ``sinks``: a sink, its neighbour, and what runs leave behind;
 - ``staging``: stores, and the leave that they give.
 """
@@ -17,6 +17,8 @@ from dcnios_daemon.telemetry.events.dispatch import (
     AttemptEnded,
     OrderPutOff,
     OrderSubmitted,
+    RoutePaused,
+    RouteResumed,
 )
 from dcnios_daemon.telemetry.events.files import (
     DirectoriesWatched,
@@ -94,6 +96,8 @@ __all__ = [
     "PhaseEntered",
     "ReloadRefused",
     "Reloaded",
+    "RoutePaused",
+    "RouteResumed",
     "RunFolderLeft",
     "Signal",
     "SinkFailed",

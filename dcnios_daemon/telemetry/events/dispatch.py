@@ -54,3 +54,18 @@ class AttemptEnded(Signal):
         metrics.OUTCOMES.labels(self.route, self.result).inc()
         if self.then == "dead":
             metrics.DEAD.labels(self.route).inc()
+
+
+class RoutePaused(Signal):
+    """Somebody has paused a route, now or in an earlier life. What it has in flight ends as always."""
+
+    name = "route.paused"
+    level = "warning"
+    route: str
+
+
+class RouteResumed(Signal):
+    """A paused route goes on."""
+
+    name = "route.resumed"
+    route: str

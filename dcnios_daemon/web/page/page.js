@@ -64,13 +64,15 @@ function drawStatus(status) {
     ]),
     "no source is configured",
   );
+  const paused = status.journal.paused;
   const states = ["queued", "submitting", "running", "succeeded", "dead"];
   table(
     "routes",
-    [["route"], ["runs"], ...states.map((state) => [state, "number"])],
+    [["route"], ["runs"], ["state"], ...states.map((state) => [state, "number"])],
     Object.entries(status.routes).map(([name, route]) => [
       [name],
       [route.run],
+      name in paused ? [`paused since ${new Date(paused[name] * 1000).toLocaleString([], { hour12: false })}`, "bad"] : ["going", "good"],
       ...states.map((state) => [
         (status.journal.deliveries[name] ?? {})[state] ?? 0,
         state === "dead" && (status.journal.deliveries[name] ?? {}).dead ? "number bad" : "number",

@@ -1,0 +1,77 @@
+"""Orders that were refused although an earlier try of theirs has had no answer: does the neighbour have them?
+
+A refusal speaks of the later try alone (a right or a quota was taken away since, an input is gone because the
+run has moved it). Were the slot freed at that, another order would take it while the first may run. So it
+stays taken, and the token held, until the sink has looked.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from dcnios_daemon.core.errors import DcniosError
+from dcnios_daemon.core.ports import Failure, Outcome
+from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
+from dcnios_daemon.dispatch.route import Route
+from dcnios_daemon.dispatch.submission import ANSWER_WITHIN, made
+from dcnios_daemon.telemetry import events as telemetry
+
+LATE = 60.0
+"""Seconds after which a request without an answer arrives nowhere any more: an API server gives each of its
+requests a minute (``--request-timeout``). Also the pause between two looks."""
+
+
+class Doubts:
+    """Ends them.
+
+    Args:
+        book: Knows which orders are still open.
+        taken: Is told of an order that exists.
+        settle: Is told of one that does not. It may have run, and been cleaned up since.
+    """
+
+    def __init__(
+        self,
+        book: OrderBook,
+        *,
+        taken: Callable[[OpenOrder], Awaitable[None]],
+        settle: Callable[[Outcome], Awaitable[None]],
+    ) -> None:
+        self._book = book
+        self._taken = taken
+        self._settle = settle
+
+    async def end(self, order: OpenOrder, route: Route, refusal: str) -> None:
+        """Return once it is known, or its outcome has come in. What cannot be seen counts as there."""
+        there, why = await _look(order, route)
+        is_late = False
+        while there is None or not (there or is_late):
+            if not self._book.awaits(order):
+                return
+            said = why or f"{refusal}; an earlier try without an answer may yet arrive"
+            telemetry.OrderPutOff(route=order.route, order=order.name, error=said, again_in=LATE).emit()
+            await asyncio.sleep(LATE)
+            is_late = True
+            there, why = await _look(order, route)
+        if not self._book.awaits(order):
+            return
+        self._book.answered(order)
+        if there:
+            order.in_doubt = False
+            await self._taken(order)
+        else:
+            words = f"{refusal}; an earlier try has had no answer, it may have run"
+            unknown = Outcome(order=order.name, failure=Failure.UNKNOWN, reason="Refused", message=words)
+            await self._settle(unknown)
+
+
+async def _look(order: OpenOrder, route: Route) -> tuple[bool | None, str]:
+    """Whether the neighbour has it. None: not known, and why."""
+    try:
+        async with asyncio.timeout(ANSWER_WITHIN):
+            return await route.plan.exists(made(order, route)), ""
+    except TimeoutError:
+        return None, f"no answer within {ANSWER_WITHIN:g} s"
+    except DcniosError as error:
+        return None, str(error)
+    except Exception as error:  # noqa: BLE001 - one order's surprise must not stop the others
+        return None, f"internal error: {type(error).__name__}: {error}"
