@@ -57,7 +57,7 @@ def _too_damaged(path: Path, words: str) -> JournalCorrupt:
 
 
 def _checked(path: Path, *, repair: bool) -> list[Finding]:
-    connection = store.connect(path, create=False)
+    connection = store.connect(path, create=False, upgrade=repair)
     try:
         findings = list(_structure(connection, repair))
         if repair and any(not finding.mended for finding in findings):

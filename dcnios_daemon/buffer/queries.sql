@@ -106,9 +106,10 @@ SELECT
 FROM json_each(:events) AS j CROSS JOIN events AS e ON e.id = j.value;
 
 -- name: claim
-WITH j (id, name, together, claimed) AS (VALUES (?, ?, ?, ?))
+WITH j (id, name, together, claimed, sink, keep) AS (VALUES (?, ?, ?, ?, ?, ?))
 UPDATE deliveries SET
-    state = 2, claimed = j.claimed, submitted = NULL, note = '', name = j.name, together = j.together
+    state = 2, claimed = j.claimed, submitted = NULL, note = '', name = j.name, together = j.together,
+    sink = j.sink, keep = j.keep
 FROM j WHERE deliveries.id = j.id;
 
 -- == from claim to settlement ==
@@ -181,7 +182,7 @@ UPDATE probe SET filler = zeroblob(:bytes);
 -- == views: what people and a later life ask for ==
 
 -- name: in_flight
-SELECT d.id, n.name, d.attempt, lower(hex(e.key)), d.name, d.state, d.claimed
+SELECT d.id, n.name, d.attempt, lower(hex(e.key)), d.name, d.state, d.claimed, d.sink, d.keep
 FROM names AS n
 CROSS JOIN deliveries AS d INDEXED BY place ON d.route = n.id AND d.state IN (2, 3)
 CROSS JOIN events AS e ON e.id = d.event;

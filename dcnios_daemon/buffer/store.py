@@ -6,10 +6,10 @@ import os
 import sqlite3
 from pathlib import Path
 
-from dcnios_daemon.buffer.queries import schema
+from dcnios_daemon.buffer.queries import migration, schema
 from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
 
-SCHEMA = 1
+SCHEMA = 2
 APPLICATION = 0x64634E4A
 """Marks the file as a journal of ours ("dcNJ")."""
 BUSY_SECONDS = 5.0
@@ -68,11 +68,16 @@ class Lock:
             self._file = None
 
 
-def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+def connect(path: Path, *, create: bool, upgrade: bool = True) -> sqlite3.Connection:
     """Open the file, making it first if it is not there and ``create`` says so.
 
+    Args:
+        path: The file.
+        create: The caller holds the :class:`Lock` and may make it.
+        upgrade: Bring a file of an older version up to date; else it is opened as it is.
+
     Raises:
-        JournalError: It is not there.
+        JournalError: It is not there; or it is of an older version and a daemon of that version has it.
         JournalCorrupt: It is not ours, damaged, or of a newer version.
         sqlite3.Error: The disk fails.
         OSError: A directory cannot be made.
@@ -85,7 +90,7 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     try:
-        _prepare(connection, path, create=create)
+        _prepare(connection, path, create=create, upgrade=upgrade)
     except BaseException:
         connection.close()
         raise
@@ -123,10 +128,12 @@ def shortage(connection: sqlite3.Connection, path: Path, *, before: bool) -> str
     return f"{room >> 20} MiB of disk left for {path}: the last {kept >> 20} MiB are for settling"
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool, upgrade: bool) -> None:
     if create and _is_empty(connection):
         _make(connection, path)
     _check(connection, path)
+    if upgrade and version(connection) < SCHEMA:
+        _upgrade(connection, path, owned=create)
     connection.execute("PRAGMA journal_mode = WAL")
     for pragma in _PRAGMAS:
         connection.execute(pragma)
@@ -154,12 +161,39 @@ def _make(connection: sqlite3.Connection, path: Path) -> None:
 def _check(connection: sqlite3.Connection, path: Path) -> None:
     if _pragma(connection, "application_id") != APPLICATION:
         raise JournalCorrupt(f"{path} is a database, but no journal: give buffer.path a file of its own")
-    version = _pragma(connection, "user_version")
-    if version != SCHEMA:
+    found = version(connection)
+    if not 1 <= found <= SCHEMA:
         raise JournalCorrupt(
-            f"{path} has schema version {version}, this program knows {SCHEMA}: "
+            f"{path} has schema version {found}, this program knows {SCHEMA}: "
             "run the version of dcnios that wrote it, or newer"
         )
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The version of the schema that the file has."""
+    return _pragma(connection, "user_version")
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, *, owned: bool) -> None:
+    """Bring the tables up to date in one transaction: a crash leaves the old version or the new one. Columns
+    are added and nothing is rewritten, so that it takes no longer with a backlog."""
+    lock = Lock(path)
+    if not owned:
+        try:
+            lock.take()
+        except JournalError as error:
+            raise JournalError(
+                f"{path} has schema version {version(connection)} and is in use by an older dcnios: restart "
+                "the daemon with this version, then come again"
+            ) from error
+    try:
+        steps = "\n".join(migration(to) for to in range(version(connection) + 1, SCHEMA + 1))
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{steps}\nUPDATE meta SET n = {SCHEMA} WHERE name = 'schema';\n"
+            f"PRAGMA user_version = {SCHEMA};\nCOMMIT;"
+        )
+    finally:
+        lock.give_back()
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

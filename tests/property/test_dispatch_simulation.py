@@ -97,10 +97,10 @@ class RoughJournal(MemoryJournal):
             await asyncio.sleep(random.uniform(0, self._plot.slowness))
             raise JournalUnavailable("no space left on device")
 
-    async def claim(self, route: str, orders: int, *, batch: int = 1) -> Any:
+    async def claim(self, route: str, orders: int, **more: Any) -> Any:
         self.claims += 1
         await self._disk_turns()
-        made = await super().claim(route, orders, batch=batch)
+        made = await super().claim(route, orders, **more)
         await asyncio.sleep(0)
         return made
 

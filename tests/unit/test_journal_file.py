@@ -136,8 +136,8 @@ async def test_a_newer_version_s_journal_is_left_alone(path: Path, clock: Manual
     async with opened(path, clock):
         pass
     with contextlib.closing(sqlite3.connect(path)) as other:
-        other.execute("PRAGMA user_version = 2")
-    with pytest.raises(JournalCorrupt, match="schema version 2, this program knows 1"):
+        other.execute("PRAGMA user_version = 3")
+    with pytest.raises(JournalCorrupt, match="schema version 3, this program knows 2"):
         await made(path, clock).open()
 
 
