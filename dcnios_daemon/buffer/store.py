@@ -97,6 +97,19 @@ def connect(path: Path, *, create: bool, upgrade: bool = True) -> sqlite3.Connec
     return connection
 
 
+def sync(path: Path) -> None:
+    """Bring a file, or what a directory says of its files, onto the disk.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def identity(path: Path) -> tuple[int, int]:
     """Which file a path means: device and inode.
 
@@ -151,11 +164,7 @@ def _make(connection: sqlite3.Connection, path: Path) -> None:
         f"BEGIN IMMEDIATE;\n{schema()}\nPRAGMA application_id = {APPLICATION};\n"
         f"PRAGMA user_version = {SCHEMA};\nCOMMIT;"
     )
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
 
 
 def _check(connection: sqlite3.Connection, path: Path) -> None:

@@ -235,3 +235,18 @@ def test_a_file_that_is_no_journal_is_named() -> None:
         assert result.exit_code == 1
         assert "j.db" in result.stderr
         assert "Traceback" not in result.output
+
+
+def test_backup_makes_a_journal_that_can_be_put_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill([event(number) for number in range(3)], dead=1)
+    monkeypatch.setattr(queue_commands, "_PATIENCE", 0.0)
+    result = queue("backup", "copy.db")
+    assert result.exit_code == 0
+    assert result.stdout == f"copy.db: {Path('copy.db').stat().st_size:,} bytes, 3 events\n"
+    assert "pages copied" in result.stderr
+    assert queue("backup", "copy.db").exit_code == 1
+    again = json.loads(queue("backup", "copy.db", "--force", "--json").stdout)
+    assert again["events"] == 3
+    Path("copy.db").replace("j.db")
+    assert queue("fsck").stdout == "j.db: fine\n"
+    assert len(dead_ids()) == 1
