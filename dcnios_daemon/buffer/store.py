@@ -82,6 +82,8 @@ def connect(path: Path, *, create: bool, upgrade: bool = True) -> sqlite3.Connec
         sqlite3.Error: The disk fails.
         OSError: A directory cannot be made.
     """
+    if mended(path).exists():
+        raise JournalError(f"{path} was being mended: run `dcnios queue fsck --repair` again to end that")
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
@@ -95,6 +97,11 @@ def connect(path: Path, *, create: bool, upgrade: bool = True) -> sqlite3.Connec
         connection.close()
         raise
     return connection
+
+
+def mended(path: Path) -> Path:
+    """Where a mended journal lies between being whole and being in its place."""
+    return path.with_name(path.name + ".mended")
 
 
 def sync(path: Path) -> None:
@@ -144,7 +151,7 @@ def shortage(connection: sqlite3.Connection, path: Path, *, before: bool) -> str
 def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool, upgrade: bool) -> None:
     if create and _is_empty(connection):
         _make(connection, path)
-    _check(connection, path)
+    check(connection, path)
     if upgrade and version(connection) < SCHEMA:
         _upgrade(connection, path, owned=create)
     connection.execute("PRAGMA journal_mode = WAL")
@@ -167,7 +174,13 @@ def _make(connection: sqlite3.Connection, path: Path) -> None:
     sync(path.parent)
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """See that it is a journal of a version that is known here.
+
+    Raises:
+        JournalCorrupt: It is not.
+        sqlite3.Error: It cannot be read.
+    """
     if _pragma(connection, "application_id") != APPLICATION:
         raise JournalCorrupt(f"{path} is a database, but no journal: give buffer.path a file of its own")
     found = version(connection)

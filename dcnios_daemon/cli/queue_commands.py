@@ -133,21 +133,28 @@ def drop(ids: tuple[int, ...], file: Path | None, reason: str, *, as_json: bool)
 @queue.command()
 @config_option
 @json_option
-@click.option("--repair", is_flag=True, help="Mend what can be mended without guessing.")
-def fsck(file: Path | None, *, repair: bool, as_json: bool) -> None:
+@click.option("--repair", is_flag=True, help="Put a mended copy in its place; the file as it was is kept.")
+@click.option(
+    "--export",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write events that can be read, but not run from the mended journal.",
+)
+def fsck(file: Path | None, export: Path | None, *, repair: bool, as_json: bool) -> None:
     """Go through the whole journal. The daemon must not be running."""
+    if export and not repair:
+        raise click.UsageError("--export goes with --repair")
     path = load(file, files=False).buffer.path
     from dcnios_daemon.buffer.fsck import fsck as examine
 
-    findings = examine(path, repair=repair)
-    left = sum(not finding.mended for finding in findings)
+    findings = examine(path, repair=repair, export=export)
+    left = sum(not (finding.mended or finding.remark) for finding in findings)
     if as_json:
         _print_structs({"journal": str(path), "findings": findings})
     else:
         lines = [f"{finding.what}{': mended' if finding.mended else ''}" for finding in findings]
         click.echo("\n".join(lines or [f"{path}: fine"]))
     if left:
-        raise DcniosError(f"{path}: {left} left to mend{'' if repair else ' (--repair)'}")
+        raise DcniosError(f"{path}: {left} left to mend (--repair)")
 
 
 @queue.command()
