@@ -18,6 +18,8 @@ RESERVE = 64 << 20
 """Bytes of the disk (of a small one a quarter) that new events may not take. Settling needs them: what it
 frees is free only after it was written to the log, and the log into the file. On a disk filled to the brim
 nothing would ever go on."""
+_BLOCK = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 4000",  # pages; a hot page is then copied once for many commits
@@ -99,6 +101,38 @@ def connect(path: Path, *, create: bool, upgrade: bool = True) -> sqlite3.Connec
     return connection
 
 
+def settle_log(connection: sqlite3.Connection, path: Path) -> None:
+    """See that all of the log is on the disk, by writing it anew where it stands.
+
+    When fsync fails, a kernel keeps in memory what it could not write, and takes it for written: a later
+    fsync brings nothing of it to the disk. Whoever opens the log then reads a transaction that nobody has on
+    disk, and puts more behind it, all of which a power cut would take away.
+
+    Raises:
+        OSError: The disk fails.
+        sqlite3.Error: Likewise.
+    """
+    log = path.with_name(path.name + "-wal")
+    connection.execute("BEGIN IMMEDIATE")  # nobody else writes to it meanwhile
+    try:
+        file = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    else:
+        try:
+            offset = 0
+            while block := os.pread(file, _BLOCK, offset):
+                offset += os.pwrite(file, block, offset)
+            os.fsync(file)
+        except OSError as error:
+            if error.errno not in _FULL:  # where even this takes room; settling must go on there
+                raise
+        finally:
+            os.close(file)
+    finally:
+        connection.execute("ROLLBACK")
+
+
 def mended(path: Path) -> Path:
     """Where a mended journal lies between being whole and being in its place."""
     return path.with_name(path.name + ".mended")
@@ -157,6 +191,8 @@ def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool, upgrad
     connection.execute("PRAGMA journal_mode = WAL")
     for pragma in _PRAGMAS:
         connection.execute(pragma)
+    if create:
+        settle_log(connection, path)
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
