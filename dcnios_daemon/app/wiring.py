@@ -99,12 +99,13 @@ def build_routes(settings: DaemonSettings, made_sinks: Mapping[str, Sink]) -> di
 
 def build_route(name: str, route: RouteSettings | Results, sink: Sink) -> Route:
     """A route as the dispatcher takes it, its ``run`` compiled."""
-    neighbour = sinks.KINDS[route.run.kind].neighbour
+    kind = sinks.KINDS[route.run.kind]
     return Route(
         name=name,
         plan=sink.plan(name, route.run),
         sink=route.run.kind,
-        neighbour=neighbour(route.run) if neighbour else "",
+        neighbour=kind.neighbour(route.run) if kind.neighbour else "",
+        keep=kind.keep(route.run) if kind.keep else None,
         limits=Limits(rate=route.rate, burst=route.burst, in_flight=route.in_flight),
         share=Share(route.weight, route.priority),
         retry=route.retry.policy(),

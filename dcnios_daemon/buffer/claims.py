@@ -23,6 +23,8 @@ class Request(msgspec.Struct, frozen=True):
     route: str
     orders: int
     batch: int
+    sink: str = ""
+    keep: float | None = None
 
 
 def promote(tx: Transaction) -> None:
@@ -52,14 +54,14 @@ def _claim(tx: Transaction, request: Request) -> list[Claim]:
     )
     events = _events(tx, [row for order in groups.orders for row in order])
     claims: list[Claim] = []
-    stored: list[tuple[int, str, int | None, float]] = []
+    stored: list[tuple[object, ...]] = []
     for order in groups.orders:
         key = batch_key(tuple(events[row.event][0].key for row in order))
         name = order_name(request.route, key, order[0].attempt)
         together = order[0].id if len(order) > 1 else None
         for row in order:
             event, accepted = events[row.event]
-            stored.append((row.id, name, together, tx.now))
+            stored.append((row.id, name, together, tx.now, request.sink, request.keep))
             claims.append(
                 Claim(
                     delivery=row.id,

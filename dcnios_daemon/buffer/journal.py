@@ -134,10 +134,12 @@ class SqliteJournal:
         result: str | None = await self._ask(views.cursors, source, writes=False)
         return result
 
-    async def claim(self, route: str, orders: int, *, batch: int = 1) -> Sequence[Claim]:
+    async def claim(
+        self, route: str, orders: int, *, batch: int = 1, sink: str = "", keep: float | None = None
+    ) -> Sequence[Claim]:
         """See :class:`dcnios_daemon.core.ports.Journal`. Claims of a cancelled call are given back."""
         result: Sequence[Claim] = await self._ask(
-            claims.claim, claims.Request(route, orders, batch), undo=self._give_back
+            claims.claim, claims.Request(route, orders, batch, sink, keep), undo=self._give_back
         )
         return result
 

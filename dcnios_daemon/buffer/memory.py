@@ -127,7 +127,9 @@ class MemoryJournal:
         self._begin()
         return self._cursors.get(source)
 
-    async def claim(self, route: str, orders: int, *, batch: int = 1) -> Sequence[Claim]:
+    async def claim(
+        self, route: str, orders: int, *, batch: int = 1, sink: str = "", keep: float | None = None
+    ) -> Sequence[Claim]:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         self._begin()
         if route in self._paused:
@@ -138,17 +140,18 @@ class MemoryJournal:
         groups = group(
             queue, orders=orders, batch=batch, members=lambda first: self._shelf.members(route, first)
         )
-        claims = [claim for rows in groups.orders for claim in self._claim(rows)]
+        claims = [claim for rows in groups.orders for claim in self._claim(rows, sink, keep)]
         self._after(changed=groups.cut)
         return claims
 
-    def _claim(self, rows: Sequence[Ready]) -> Iterator[Claim]:
+    def _claim(self, rows: Sequence[Ready], sink: str, keep: float | None) -> Iterator[Claim]:
         entries = [self._shelf.entries[row.id] for row in rows]
         key = batch_key(tuple(entry.kept.event.key for entry in entries))
         name = order_name(entries[0].route, key, entries[0].attempt)
         for entry in entries:
             self._shelf.move(entry, Code.SUBMITTING)
             entry.claimed, entry.submitted, entry.note = self._clock.now(), None, ""
+            entry.sink, entry.keep = sink, keep
             entry.name, entry.together = name, entries[0].id if len(entries) > 1 else None
             yield Claim(
                 delivery=entry.id,
@@ -327,4 +330,6 @@ def _in_flight(entry: Entry) -> InFlight:
         order=entry.name,
         state=STATES[entry.code],
         claimed=entry.claimed or 0.0,
+        sink=entry.sink,
+        keep=entry.keep,
     )

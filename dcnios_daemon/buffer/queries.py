@@ -23,6 +23,11 @@ def schema() -> str:
     return _file("schema.sql")
 
 
+def migration(to: int) -> str:
+    """The script that makes a journal of that version out of one of the version before."""
+    return _file(f"migrations/{to}.sql")
+
+
 @functools.cache
 def _queries() -> dict[str, str]:
     parts = _NAME.split(_file("queries.sql"))

@@ -109,9 +109,10 @@ SELECT
 FROM json_each(:events) AS j CROSS JOIN events AS e ON e.id = j.value;
 
 -- name: claim
-WITH j (id, name, together, claimed) AS (VALUES (?, ?, ?, ?))
+WITH j (id, name, together, claimed, sink, keep) AS (VALUES (?, ?, ?, ?, ?, ?))
 UPDATE deliveries SET
-    state = 2, claimed = j.claimed, submitted = NULL, note = '', name = j.name, together = j.together
+    state = 2, claimed = j.claimed, submitted = NULL, note = '', name = j.name, together = j.together,
+    sink = j.sink, keep = j.keep
 FROM j WHERE deliveries.id = j.id;
 
 -- == from claim to settlement ==
@@ -184,7 +185,7 @@ UPDATE probe SET filler = zeroblob(:bytes);
 -- == views: what people and a later life ask for ==
 
 -- name: in_flight
-SELECT d.id, n.name, d.attempt, lower(hex(e.key)), d.name, d.state, d.claimed
+SELECT d.id, n.name, d.attempt, lower(hex(e.key)), d.name, d.state, d.claimed, d.sink, d.keep
 FROM names AS n
 CROSS JOIN deliveries AS d INDEXED BY place ON d.route = n.id AND d.state IN (2, 3)
 CROSS JOIN events AS e ON e.id = d.event;
@@ -238,6 +239,33 @@ FROM events AS e CROSS JOIN deliveries AS d ON d.id >= e.id AND d.id < e.id + e.
 WHERE e.id = :event ORDER BY d.id DESC;
 
 -- == fsck: whole tables, on a journal that nobody uses ==
+
+-- Values that no journal writes: SQLite keeps what it finds in a damaged row.
+-- name: check_values
+SELECT 'delivery', id FROM deliveries AS d
+WHERE typeof(d.state) <> 'integer' OR d.state NOT BETWEEN 0 AND 7 OR typeof(d.attempt) <> 'integer'
+    OR d.attempt < 1 OR typeof(d.name) <> 'text' OR typeof(d.note) <> 'text'
+    OR typeof(d.event) <> 'integer' OR d.route NOT IN (SELECT id FROM names)
+    OR (d.state IN (2, 3) AND (d.name = '' OR typeof(d.claimed) NOT IN ('real', 'integer')))
+    OR (d.outcome IS NOT NULL AND NOT json_valid(d.outcome))
+UNION ALL
+SELECT 'event', id FROM events AS e
+WHERE typeof(e.key) <> 'blob' OR length(e.key) <> 20 OR e.source NOT IN (SELECT id FROM names)
+    OR typeof(e.routes) <> 'integer' OR e.routes < 1 OR typeof(e.open) <> 'integer'
+    OR typeof(e.head) <> 'blob' OR typeof(e.data) NOT IN ('blob', 'null') OR typeof(e.bytes) <> 'integer'
+    OR (e.data IS NOT NULL AND e.bytes <> 256 + length(e.head) + length(e.data))
+UNION ALL
+SELECT 'name', id FROM names WHERE typeof(name) <> 'text' OR id NOT BETWEEN 0 AND 9999
+UNION ALL
+SELECT 'number', rowid FROM (
+    SELECT 0 AS rowid FROM meta WHERE typeof(n) NOT IN ('integer', 'real')
+    UNION ALL
+    SELECT 8 - count(*) FROM meta WHERE name IN (
+        'schema', 'next', 'turn', 'events', 'bytes', 'duplicates', 'history', 'clock'
+    ) HAVING count(*) < 8
+    UNION ALL
+    SELECT max(id) - count(*) + 1 FROM names HAVING count(*) <> max(id) + 1
+);
 
 -- name: check_lone_deliveries
 SELECT id FROM deliveries WHERE NOT EXISTS (SELECT 1 FROM events AS e WHERE e.id = deliveries.event);
@@ -341,3 +369,131 @@ SELECT meta.name, meta.n, taken.n + 1 FROM meta JOIN (
     SELECT 'turn', coalesce(max(turn), 0) FROM deliveries
 ) AS taken ON taken.name = meta.name
 WHERE meta.n <= taken.n;
+
+-- == salvage: from a damaged file into a new one; what was read first counts ==
+
+-- name: salvage_make_witnesses
+CREATE TEMP TABLE witnesses (id INTEGER PRIMARY KEY, route INTEGER, state INTEGER, flawed INTEGER DEFAULT 0);
+
+-- name: salvage_make_unplaced
+CREATE TEMP TABLE unplaced (id INTEGER, key BLOB, source INTEGER, head BLOB, data BLOB, why TEXT);
+
+-- name: salvage_make_recalled
+CREATE TEMP TABLE recalled (key BLOB PRIMARY KEY, at REAL) WITHOUT ROWID;
+
+-- name: salvage_name
+INSERT OR REPLACE INTO names (id, name) VALUES (?, ?);
+
+-- name: salvage_cursor
+INSERT OR IGNORE INTO cursors (source, cursor) VALUES (?, ?);
+
+-- name: salvage_key
+INSERT OR IGNORE INTO keys (key, event, since, routed) VALUES (?, ?, ?, ?);
+
+-- name: salvage_remembered
+INSERT OR IGNORE INTO remembered (id, at, keys) VALUES (?, ?, ?);
+
+-- name: salvage_recalled
+INSERT OR REPLACE INTO recalled (key, at) VALUES (?, ?);
+
+-- name: salvage_event
+INSERT OR IGNORE INTO events (id, key, source, accepted, routes, open, bytes, head, data)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: salvage_delivery
+INSERT OR IGNORE INTO deliveries (
+    id, event, route, state, attempt, retry_at, claimed, submitted, settled, turn, name, together, note, outcome,
+    sink, keep
+) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+
+-- name: salvage_witness
+INSERT INTO witnesses (id, route, state) VALUES (?, ?, ?)
+ON CONFLICT DO UPDATE SET route = excluded.route, state = excluded.state;
+
+-- The delivery stood on a page with damaged rows: only a witness makes it certain.
+-- name: salvage_doubt_one
+INSERT INTO witnesses (id, flawed) VALUES (?, 1) ON CONFLICT DO UPDATE SET flawed = 1;
+
+-- name: salvage_unplaced
+INSERT INTO unplaced (id, key, source, head, data, why) VALUES (?, ?, ?, ?, ?, ?);
+
+-- name: salvage_clock
+UPDATE meta SET n = max(
+    n, coalesce((SELECT max(since) FROM keys), 0), coalesce((SELECT max(at) FROM remembered), 0),
+    coalesce((SELECT max(accepted) FROM events), 0)
+) WHERE name = 'clock';
+
+-- name: salvage_keys_of_events
+INSERT OR IGNORE INTO keys (key, event, since, routed)
+SELECT e.key, e.id, (SELECT n FROM meta WHERE name = 'clock'), NOT EXISTS (
+    SELECT 1 FROM deliveries AS d WHERE d.id = e.id AND d.state = 7
+)
+FROM events AS e WHERE e.open = 0;
+
+-- name: salvage_keys_recalled
+INSERT OR IGNORE INTO keys (key, event, since, routed) SELECT key, 0, at, 1 FROM recalled;
+
+-- name: salvage_never_forgotten
+SELECT k.key FROM keys AS k WHERE k.key NOT IN (SELECT key FROM recalled) AND NOT EXISTS (
+    SELECT 1 FROM events AS e WHERE e.id = k.event AND e.open > 0
+);
+
+-- name: salvage_remember
+INSERT INTO remembered (at, keys) SELECT n, ? FROM meta WHERE name = 'clock';
+
+-- name: salvage_used_names
+SELECT number FROM (
+    SELECT DISTINCT source AS number FROM events UNION SELECT DISTINCT route FROM deliveries
+    UNION SELECT source FROM cursors UNION SELECT route FROM counters
+);
+
+-- name: salvage_bury_route
+UPDATE deliveries SET state = 4, retry_at = NULL, note = 'the name of its route was lost'
+WHERE route = :route AND state < 5;
+
+-- name: salvage_bury_doubtful
+UPDATE deliveries SET state = 4, retry_at = NULL, note = 'the journal was damaged here: it may have run'
+WHERE state < 4 AND EXISTS (
+    SELECT 1 FROM witnesses AS w WHERE w.id = deliveries.id AND (
+        w.route <> deliveries.route OR w.state <> deliveries.state OR (w.flawed AND w.state IS NULL)
+    )
+);
+
+-- An event whose key is known for another one, or not known although all keys could be read.
+-- name: salvage_bury_keyless
+UPDATE deliveries SET state = 4, retry_at = NULL, note = 'the journal was damaged here: it may have run'
+WHERE state < 4 AND EXISTS (
+    SELECT 1 FROM events AS e LEFT JOIN keys AS k ON k.key = e.key
+    WHERE e.id = deliveries.event AND (k.event <> e.id OR (:all AND k.key IS NULL))
+);
+
+-- What the new journal cannot run: what was not taken, and what has no route to go.
+-- name: salvage_told
+SELECT u.key, u.source, u.head, u.data, u.why FROM unplaced AS u
+WHERE NOT EXISTS (SELECT 1 FROM events AS e WHERE e.key = u.key)
+UNION ALL
+SELECT e.key, e.source, e.head, e.data, 'its deliveries were lost' FROM events AS e
+WHERE e.data IS NOT NULL AND NOT EXISTS (
+    SELECT 1 FROM deliveries AS d WHERE d.id >= e.id AND d.id < e.id + e.routes
+)
+UNION ALL
+SELECT e.key, e.source, e.head, e.data, d.note FROM events AS e CROSS JOIN deliveries AS d
+ON d.id >= e.id AND d.id < e.id + e.routes
+WHERE e.data IS NOT NULL AND d.state = 4 AND d.note = 'the name of its route was lost'
+GROUP BY e.id;
+
+-- name: salvage_lone
+SELECT count(*) FROM deliveries AS d WHERE NOT EXISTS (SELECT 1 FROM events AS e WHERE e.id = d.event);
+
+-- Deliveries with something left to do that an event had, and has no more.
+-- name: salvage_deliveries_fewer
+SELECT coalesce(sum(max(0, e.open - (
+    SELECT count(*) FROM deliveries AS d WHERE d.id >= e.id AND d.id < e.id + e.routes AND d.state < 5
+))), 0) FROM events AS e WHERE e.open > 0;
+
+-- name: salvage_bodies
+SELECT count(*) FROM events WHERE open > 0 AND data IS NULL;
+
+-- How many events had something left to do by the journal's own count, and how many there are.
+-- name: salvage_events_counted
+SELECT (SELECT n FROM meta WHERE name = 'events'), (SELECT count(*) FROM events WHERE open > 0);

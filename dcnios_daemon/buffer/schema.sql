@@ -77,7 +77,9 @@ CREATE TABLE deliveries (
     name TEXT NOT NULL DEFAULT '',  -- the order's name
     together INTEGER,               -- the first delivery of its order, if the order has several
     note TEXT NOT NULL DEFAULT '',
-    outcome TEXT                    -- JSON, see core.ports.Outcome
+    outcome TEXT,                   -- JSON, see core.ports.Outcome
+    sink TEXT NOT NULL DEFAULT '',  -- the kind of run that it was claimed for; '' before version 2
+    keep REAL                       -- how long what has ended is kept there, in seconds
 );
 
 -- A route's queue in order of arrival; also every list that people ask for. (The rowid is its last column.)
@@ -106,5 +108,5 @@ CREATE TABLE probe (
 INSERT INTO names (id, name) VALUES (0, '');
 INSERT INTO probe (id, filler) VALUES (0, x'');
 INSERT INTO meta (name, n) VALUES
-    ('schema', 1), ('next', 1), ('turn', 1), ('events', 0), ('bytes', 0), ('duplicates', 0), ('history', 0),
+    ('schema', 2), ('next', 1), ('turn', 1), ('events', 0), ('bytes', 0), ('duplicates', 0), ('history', 0),
     ('clock', 0);

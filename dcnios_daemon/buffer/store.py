@@ -6,10 +6,10 @@ import os
 import sqlite3
 from pathlib import Path
 
-from dcnios_daemon.buffer.queries import schema
+from dcnios_daemon.buffer.queries import migration, schema
 from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
 
-SCHEMA = 1
+SCHEMA = 2
 APPLICATION = 0x64634E4A
 """Marks the file as a journal of ours ("dcNJ")."""
 BUSY_SECONDS = 5.0
@@ -18,6 +18,8 @@ RESERVE = 64 << 20
 """Bytes of the disk (of a small one a quarter) that new events may not take. Settling needs them: what it
 frees is free only after it was written to the log, and the log into the file. On a disk filled to the brim
 nothing would ever go on."""
+_BLOCK = 1 << 20
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _PRAGMAS = (
     "PRAGMA synchronous = FULL",
     "PRAGMA wal_autocheckpoint = 4000",  # pages; a hot page is then copied once for many commits
@@ -68,15 +70,22 @@ class Lock:
             self._file = None
 
 
-def connect(path: Path, *, create: bool) -> sqlite3.Connection:
+def connect(path: Path, *, create: bool, upgrade: bool = True) -> sqlite3.Connection:
     """Open the file, making it first if it is not there and ``create`` says so.
 
+    Args:
+        path: The file.
+        create: The caller holds the :class:`Lock` and may make it.
+        upgrade: Bring a file of an older version up to date; else it is opened as it is.
+
     Raises:
-        JournalError: It is not there.
+        JournalError: It is not there; or it is of an older version and a daemon of that version has it.
         JournalCorrupt: It is not ours, damaged, or of a newer version.
         sqlite3.Error: The disk fails.
         OSError: A directory cannot be made.
     """
+    if mended(path).exists():
+        raise JournalError(f"{path} was being mended: run `dcnios queue fsck --repair` again to end that")
     if create:
         path.parent.mkdir(parents=True, exist_ok=True)
     elif not path.exists():
@@ -85,11 +94,61 @@ def connect(path: Path, *, create: bool) -> sqlite3.Connection:
         path, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False, cached_statements=256
     )
     try:
-        _prepare(connection, path, create=create)
+        _prepare(connection, path, create=create, upgrade=upgrade)
     except BaseException:
         connection.close()
         raise
     return connection
+
+
+def settle_log(connection: sqlite3.Connection, path: Path) -> None:
+    """See that all of the log is on the disk, by writing it anew where it stands.
+
+    When fsync fails, a kernel keeps in memory what it could not write, and takes it for written: a later
+    fsync brings nothing of it to the disk. Whoever opens the log then reads a transaction that nobody has on
+    disk, and puts more behind it, all of which a power cut would take away.
+
+    Raises:
+        OSError: The disk fails.
+        sqlite3.Error: Likewise.
+    """
+    log = path.with_name(path.name + "-wal")
+    connection.execute("BEGIN IMMEDIATE")  # nobody else writes to it meanwhile
+    try:
+        file = os.open(log, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    else:
+        try:
+            offset = 0
+            while block := os.pread(file, _BLOCK, offset):
+                offset += os.pwrite(file, block, offset)
+            os.fsync(file)
+        except OSError as error:
+            if error.errno not in _FULL:  # where even this takes room; settling must go on there
+                raise
+        finally:
+            os.close(file)
+    finally:
+        connection.execute("ROLLBACK")
+
+
+def mended(path: Path) -> Path:
+    """Where a mended journal lies between being whole and being in its place."""
+    return path.with_name(path.name + ".mended")
+
+
+def sync(path: Path) -> None:
+    """Bring a file, or what a directory says of its files, onto the disk.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def identity(path: Path) -> tuple[int, int]:
@@ -123,13 +182,17 @@ def shortage(connection: sqlite3.Connection, path: Path, *, before: bool) -> str
     return f"{room >> 20} MiB of disk left for {path}: the last {kept >> 20} MiB are for settling"
 
 
-def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool) -> None:
+def _prepare(connection: sqlite3.Connection, path: Path, *, create: bool, upgrade: bool) -> None:
     if create and _is_empty(connection):
         _make(connection, path)
-    _check(connection, path)
+    check(connection, path)
+    if upgrade and version(connection) < SCHEMA:
+        _upgrade(connection, path, owned=create)
     connection.execute("PRAGMA journal_mode = WAL")
     for pragma in _PRAGMAS:
         connection.execute(pragma)
+    if create:
+        settle_log(connection, path)
 
 
 def _is_empty(connection: sqlite3.Connection) -> bool:
@@ -144,22 +207,51 @@ def _make(connection: sqlite3.Connection, path: Path) -> None:
         f"BEGIN IMMEDIATE;\n{schema()}\nPRAGMA application_id = {APPLICATION};\n"
         f"PRAGMA user_version = {SCHEMA};\nCOMMIT;"
     )
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    sync(path.parent)
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def check(connection: sqlite3.Connection, path: Path) -> None:
+    """See that it is a journal of a version that is known here.
+
+    Raises:
+        JournalCorrupt: It is not.
+        sqlite3.Error: It cannot be read.
+    """
     if _pragma(connection, "application_id") != APPLICATION:
         raise JournalCorrupt(f"{path} is a database, but no journal: give buffer.path a file of its own")
-    version = _pragma(connection, "user_version")
-    if version != SCHEMA:
+    found = version(connection)
+    if not 1 <= found <= SCHEMA:
         raise JournalCorrupt(
-            f"{path} has schema version {version}, this program knows {SCHEMA}: "
+            f"{path} has schema version {found}, this program knows {SCHEMA}: "
             "run the version of dcnios that wrote it, or newer"
         )
+
+
+def version(connection: sqlite3.Connection) -> int:
+    """The version of the schema that the file has."""
+    return _pragma(connection, "user_version")
+
+
+def _upgrade(connection: sqlite3.Connection, path: Path, *, owned: bool) -> None:
+    """Bring the tables up to date in one transaction: a crash leaves the old version or the new one. Columns
+    are added and nothing is rewritten, so that it takes no longer with a backlog."""
+    lock = Lock(path)
+    if not owned:
+        try:
+            lock.take()
+        except JournalError as error:
+            raise JournalError(
+                f"{path} has schema version {version(connection)} and is in use by an older dcnios: restart "
+                "the daemon with this version, then come again"
+            ) from error
+    try:
+        steps = "\n".join(migration(to) for to in range(version(connection) + 1, SCHEMA + 1))
+        connection.executescript(
+            f"BEGIN IMMEDIATE;\n{steps}\nUPDATE meta SET n = {SCHEMA} WHERE name = 'schema';\n"
+            f"PRAGMA user_version = {SCHEMA};\nCOMMIT;"
+        )
+    finally:
+        lock.give_back()
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

@@ -48,8 +48,10 @@ def in_flight(tx: Transaction, calls: Sequence[None]) -> list[list[InFlight]]:
             order=order,
             state=STATES[state],
             claimed=claimed,
+            sink=sink,
+            keep=keep,
         )
-        for delivery, route, attempt, key, order, state, claimed in tx.run("in_flight")
+        for delivery, route, attempt, key, order, state, claimed, sink, keep in tx.run("in_flight")
     ]
     found.sort(key=lambda one: one.delivery)
     return [found] * len(calls)

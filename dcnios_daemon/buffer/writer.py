@@ -317,6 +317,7 @@ class Writer:
             self._connection.execute("BEGIN IMMEDIATE")
             self._connection.execute(query("fill_probe"), {"bytes": size})
             self._connection.execute("COMMIT")
+        store.settle_log(self._connection, self._path)
 
 
 def _by_body(jobs: Sequence[Job]) -> dict[Body, list[Job]]:

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 _PAGE = 1000
+_PATIENCE = 2.0
+"""Seconds without a sign of life."""
 _STATES = ("queued", "submitting", "running", "succeeded", "dead", "dropped", "unrouted")
 _route = click.option("--route", help="Only those of this route.")
 _limit = click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
@@ -157,21 +159,58 @@ def resume(route: str, file: Path | None, *, as_json: bool) -> None:
 @queue.command()
 @config_option
 @json_option
-@click.option("--repair", is_flag=True, help="Mend what can be mended without guessing.")
-def fsck(file: Path | None, *, repair: bool, as_json: bool) -> None:
+@click.option("--repair", is_flag=True, help="Put a mended copy in its place; the file as it was is kept.")
+@click.option(
+    "--export",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Where to write events that can be read, but not run from the mended journal.",
+)
+def fsck(file: Path | None, export: Path | None, *, repair: bool, as_json: bool) -> None:
     """Go through the whole journal. The daemon must not be running."""
+    if export and not repair:
+        raise click.UsageError("--export goes with --repair")
     path = load(file, files=False).buffer.path
     from dcnios_daemon.buffer.fsck import fsck as examine
 
-    findings = examine(path, repair=repair)
-    left = sum(not finding.mended for finding in findings)
+    findings = examine(path, repair=repair, export=export)
+    left = sum(not (finding.mended or finding.remark) for finding in findings)
     if as_json:
         _print_structs({"journal": str(path), "findings": findings})
     else:
         lines = [f"{finding.what}{': mended' if finding.mended else ''}" for finding in findings]
         click.echo("\n".join(lines or [f"{path}: fine"]))
     if left:
-        raise DcniosError(f"{path}: {left} left to mend{'' if repair else ' (--repair)'}")
+        raise DcniosError(f"{path}: {left} left to mend (--repair)")
+
+
+@queue.command()
+@click.argument("copy", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE")
+@config_option
+@json_option
+@click.option("--force", is_flag=True, help="Replace FILE.")
+def backup(copy: Path, file: Path | None, *, force: bool, as_json: bool) -> None:
+    """Copy the journal to FILE as it is now, also beside a running daemon."""
+    path = load(file, files=False).buffer.path
+    from dcnios_daemon.buffer.backup import backup as copy_to
+
+    made = copy_to(path, copy, force=force, progress=_Progress("copied"))
+    if as_json:
+        _print_structs(made)
+    else:
+        click.echo(f"{made.path}: {made.bytes:,} bytes, {made.events:,} events")
+
+
+class _Progress:
+    """Says on standard error how far something is, once it has taken two seconds and then every two."""
+
+    def __init__(self, done: str) -> None:
+        self._done = done
+        self._say_at = time.monotonic() + _PATIENCE
+
+    def __call__(self, done: int, total: int) -> None:
+        if time.monotonic() >= self._say_at:
+            self._say_at = time.monotonic() + _PATIENCE
+            click.echo(f"{done:,} of {total:,} pages {self._done}", err=True)
 
 
 async def _deliveries(

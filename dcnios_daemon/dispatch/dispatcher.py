@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from functools import partial
 
 from dcnios_daemon.core.clock import Clock
-from dcnios_daemon.core.ports import Failure, Journal, Outcome, Stats
+from dcnios_daemon.core.ports import Failure, InFlight, Journal, Outcome, Stats
 from dcnios_daemon.dispatch.doubts import Doubts
 from dcnios_daemon.dispatch.fairness import Turns
-from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
+from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook, claimed_for
 from dcnios_daemon.dispatch.outcomes import Outcomes, SinkDesk
 from dcnios_daemon.dispatch.quiet import Quiet
 from dcnios_daemon.dispatch.route import BatchClock, Limits, Route
@@ -79,18 +79,23 @@ class Dispatcher:
     async def restore(self) -> None:
         """Take in what an earlier life left in flight, before any sink is served.
 
-        Orders of routes that are gone from the configuration are given up as unknown: nobody watches them.
+        Orders of routes, or for kinds of ``run``, that are gone from the configuration are given up as
+        unknown: nobody watches them. They are not tried again, for they may even be running.
         """
         found = await self._journal.in_flight()
         self._book.restore(found, self._routes)
-        for name in {item.order for item in found if item.route not in self._routes}:
-            gone = Outcome(
-                order=name,
-                failure=Failure.UNKNOWN,
-                reason="RouteGone",
-                message="the route is no longer configured; it may have run",
-            )
-            await self._outcomes.settle(gone)
+        kinds = {route.sink for route in self._routes.values()}
+        for item in {item.order: item for item in found}.values():
+            sink = claimed_for(item, self._routes)
+            if item.route not in self._routes:
+                await self._give_up(item, "RouteGone", "the route is no longer configured")
+            elif sink not in kinds:
+                await self._give_up(item, "SinkGone", f"no route has run.kind {sink} any more")
+
+    async def _give_up(self, item: InFlight, reason: str, why: str) -> None:
+        said = f"{why}; it may have run, or still be running"
+        gone = Outcome(order=item.order, failure=Failure.UNKNOWN, reason=reason, message=said)
+        await self._outcomes.settle(gone, again=False)
 
     def desk(self, sink: str) -> SinkDesk:
         """Where that sink reports outcomes."""
@@ -187,7 +192,11 @@ class Dispatcher:
         free = _AHEAD - self._queue.qsize()
         count = int(min(free, _QUANTUM, self._book.room(name), self._quiet.room(route)))
         changes = self._changes
-        claims = await until_written(partial(self._journal.claim, name, count, batch=route.batch_size))
+        claims = await until_written(
+            partial(
+                self._journal.claim, name, count, batch=route.batch_size, sink=route.sink, keep=route.keep
+            )
+        )
         orders = self._book.open(claims, route)
         if self._draining:  # it began while the claim was on its way
             await self._give_back(orders)

@@ -29,6 +29,12 @@ class OpenOrder(msgspec.Struct, kw_only=True, eq=False):
     """Its outcome has come in and is being written: it must not be sent any more."""
 
 
+def claimed_for(item: InFlight, routes: Mapping[str, Route]) -> str:
+    """The kind of ``run`` that it was claimed for, whatever its route is configured to be since."""
+    route = routes.get(item.route)
+    return item.sink or (route.sink if route else "")
+
+
 class OrderBook:
     """Open orders by name, with the allowances of each route and of all together."""
 
@@ -66,7 +72,7 @@ class OrderBook:
                 OpenOrder(
                     name=name,
                     route=first.route,
-                    sink=routes[first.route].sink if first.route in routes else "",
+                    sink=claimed_for(first, routes),
                     attempt=first.attempt,
                     deliveries=tuple(item.delivery for item in items),
                 )

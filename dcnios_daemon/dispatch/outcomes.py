@@ -7,7 +7,7 @@ from functools import partial
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Dead, InFlight, Journal, Outcome, Retry
-from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
+from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook, claimed_for
 from dcnios_daemon.dispatch.route import Route
 from dcnios_daemon.dispatch.until_written import until_written
 from dcnios_daemon.telemetry import events as telemetry
@@ -33,14 +33,19 @@ class Outcomes:
         self._clock = clock
         self._wake = wake
 
-    async def settle(self, outcome: Outcome) -> None:
-        """Record the outcome of an open order and what follows from it. Unknown orders are ignored."""
+    async def settle(self, outcome: Outcome, *, again: bool = True) -> None:
+        """Record the outcome of an open order and what follows from it. Unknown orders are ignored.
+
+        Args:
+            outcome: How it ended.
+            again: Whether it may be tried again, should its route say so.
+        """
         order = self._book.get(outcome.order)
         if order is None:
             return
         order.ended = True
         route = self._routes.get(order.route)
-        policy = route.retry if route else _NEVER_AGAIN
+        policy = route.retry if route and again else _NEVER_AGAIN
         decision = policy.decide(
             outcome,
             attempt=order.attempt,
@@ -82,10 +87,7 @@ class Outcomes:
     def belongs(self, item: InFlight, sink: str) -> bool:
         """Whether the order was made by that sink: a reload may have given its route to another."""
         order = self._book.get(item.order)
-        if order is not None:
-            return order.sink == sink
-        route = self._routes.get(item.route)
-        return route is not None and route.sink == sink
+        return (claimed_for(item, self._routes) if order is None else order.sink) == sink
 
     def _close(self, order: OpenOrder) -> None:
         self._book.close(order)

@@ -30,6 +30,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     neighbour: str = ""
     """Whom its sink talks to for it, where one kind talks to several: what fails there is no other's
     trouble. Empty: all routes of the kind talk to the same."""
+    keep: float | None = None
+    """Seconds for which its neighbour keeps what has ended; None: that does not matter to its sink."""
     limits: Limits = Limits()
     share: Share = Share()
     retry: RetryPolicy = RetryPolicy()

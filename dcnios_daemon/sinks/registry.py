@@ -1,6 +1,7 @@
 """Which kinds of ``run`` there are. A new one is a module or package beside this and one line here."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -36,10 +37,13 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
     neighbour: Callable[[Any], str] | None = None
     """From a ``run`` block: whom it talks to, where not all of the kind talk to the same. When one of them is
     away, only its own routes wait."""
+    keep: Callable[[Any], float] | None = None
+    """From a ``run`` block: for how many seconds the neighbour keeps what has ended, where the sink looks for
+    it there after a restart."""
 
 
 KINDS: dict[str, SinkKind] = {
-    "job": SinkKind(settings=JobRun, build=JobSink, check=job_check),
+    "job": SinkKind(settings=JobRun, build=JobSink, check=job_check, keep=attrgetter("keep")),
     "http": SinkKind(settings=HttpRun, build=HttpSink, check=http_check, neighbour=http_neighbour),
     "kafka": SinkKind(settings=KafkaRun, build=KafkaSink, check=kafka_check, neighbour=kafka_neighbour),
     "process": SinkKind(settings=ProcessRun, build=ProcessSink),

@@ -151,6 +151,21 @@ async def test_appends_at_the_same_time_all_count(journal: AnyJournal) -> None:
 # --- claim --------------------------------------------------------------------------------------------
 
 
+async def test_what_is_in_flight_says_for_what_it_was_claimed(journal: AnyJournal) -> None:
+    """A later life may be configured otherwise: the order is where it was sent."""
+    await journal.append("uploads", admit(1, 2), None)
+    (one,) = await journal.claim("train", 1, sink="job", keep=600.0)
+    await journal.started([one.delivery])
+    (two,) = await journal.claim("train", 1, sink="process")
+    assert [(item.sink, item.keep) for item in await journal.in_flight()] == [
+        ("job", 600.0),
+        ("process", None),
+    ]
+    await journal.release([two.delivery], at=None, note="")
+    await journal.claim("train", 1, sink="kafka", keep=1.0)
+    assert [(item.sink, item.keep) for item in await journal.in_flight()] == [("job", 600.0), ("kafka", 1.0)]
+
+
 async def test_claims_are_oldest_first_and_nobody_gets_them_twice(
     journal: AnyJournal, clock: ManualClock
 ) -> None:

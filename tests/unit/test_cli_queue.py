@@ -1,7 +1,9 @@
 """`dcnios queue` on a real journal."""
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -263,3 +265,89 @@ def test_a_file_that_is_no_journal_is_named() -> None:
         assert result.exit_code == 1
         assert "j.db" in result.stderr
         assert "Traceback" not in result.output
+
+
+def test_backup_makes_a_journal_that_can_be_put_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    fill([event(number) for number in range(3)], dead=1)
+    monkeypatch.setattr(queue_commands, "_PATIENCE", 0.0)
+    result = queue("backup", "copy.db")
+    assert result.exit_code == 0
+    assert result.stdout == f"copy.db: {Path('copy.db').stat().st_size:,} bytes, 3 events\n"
+    assert "pages copied" in result.stderr
+    assert queue("backup", "copy.db").exit_code == 1
+    again = json.loads(queue("backup", "copy.db", "--force", "--json").stdout)
+    assert again["events"] == 3
+    Path("copy.db").replace("j.db")
+    assert queue("fsck").stdout == "j.db: fine\n"
+    assert len(dead_ids()) == 1
+
+
+def hurt(page: int, pages: int = 1) -> None:
+    with Path("j.db").open("r+b") as file:
+        file.seek(4096 * (page - 1))
+        file.write(bytes(range(256)) * 16 * pages)
+
+
+def root_of(tree: str) -> int:
+    with contextlib.closing(sqlite3.connect("j.db")) as connection:
+        (page,) = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", (tree,)).fetchone()
+        return int(page)
+
+
+def test_a_journal_with_a_damaged_page_is_mended_beside_the_original() -> None:
+    fill([event(number) for number in range(30)], dead=2)
+    hurt(root_of("counters"))
+    damaged = Path("j.db").read_bytes()
+    result = queue("fsck")
+    assert (result.exit_code, Path("j.db").read_bytes()) == (1, damaged)
+    assert "--repair" in result.stderr
+    result = queue("fsck", "--repair")
+    assert result.exit_code == 0, result.output
+    [kept] = Path().glob("j.db.damaged-*")
+    assert kept.read_bytes() == damaged
+    assert str(kept) in result.stdout
+    assert queue("fsck").stdout == "j.db: fine\n"
+    assert len(dead_ids()) == 2
+    assert json.loads(queue("stats", "--json").stdout)["events"] == 30
+    assert sorted(one.name for one in Path().glob("j.db*")) == ["j.db", kept.name, "j.db.lock"]
+
+
+def test_what_cannot_be_run_from_the_mended_journal_is_exported_as_cloudevents() -> None:
+    fill([event(number) for number in range(5)])
+    hurt(root_of("names"))
+    result = queue("fsck", "--repair", "--export", "rest.jsonl")
+    assert result.exit_code == 0, result.output
+    assert "5 events that the journal cannot run are in rest.jsonl" in result.stdout
+    lines = [json.loads(line) for line in Path("rest.jsonl").read_text().splitlines()]
+    assert [line["id"] for line in lines] == [event(number).key for number in range(5)]
+    assert lines[0]["data"] == {"n": 1}
+    assert lines[0]["dcniosnote"] == "the name of its route was lost"
+    assert len(dead_ids()) == 5
+    assert queue("fsck", "--export", "x").exit_code == 2
+
+
+def test_a_mending_that_was_cut_off_is_ended_before_anything_else() -> None:
+    """Between taking the damaged file away and putting the mended one there."""
+    fill([event(1)])
+    Path("j.db").rename("j.db.mended")
+    result = queue("stats")
+    assert result.exit_code == 1
+    assert "run `dcnios queue fsck --repair` again" in result.stderr
+    assert not Path("j.db").exists()
+    assert queue("fsck", "--repair").exit_code == 0
+    assert json.loads(queue("stats", "--json").stdout)["events"] == 1
+
+
+def test_what_is_no_journal_is_never_taken_apart() -> None:
+    with contextlib.closing(sqlite3.connect("j.db")) as other:
+        other.execute("CREATE TABLE diary (day)")
+    before = Path("j.db").read_bytes()
+    for command in (["fsck"], ["fsck", "--repair"]):
+        result = queue(*command)
+        assert (result.exit_code, Path("j.db").read_bytes()) == (1, before)
+        assert "no journal" in result.stderr
+    Path("j.db").write_bytes(b"not a journal at all" * 500)
+    result = queue("fsck", "--repair")
+    assert result.exit_code == 1
+    assert "nothing of a journal" in result.stderr
+    assert sorted(one.name for one in Path().glob("j.db*")) == ["j.db", "j.db.lock"]

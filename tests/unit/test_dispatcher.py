@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
+from msgspec.structs import replace
 
 from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.clock import Clock, SystemClock
@@ -331,6 +332,40 @@ async def test_orders_of_a_route_that_is_gone_are_given_up_and_can_be_replayed()
         [dead] = await house.journal.deliveries(state=State.DEAD)
         assert dead.outcome is not None
         assert dead.outcome.reason == "RouteGone"
+
+
+async def test_an_order_of_an_earlier_life_is_looked_for_where_it_was_sent() -> None:
+    """Its route's run.kind was changed while the daemon was down; another route still uses the old kind."""
+    house = House()
+    async with house.running():
+        await house.give(1)
+        await house.until(State.RUNNING)
+        house.routes = {
+            "r": Route(name="r", plan=ToyPlan(), sink="other"),
+            "t": Route(name="t", plan=ToyPlan(), sink="toy"),
+        }
+        later = house.make()
+        await later.restore()
+        assert [item.sink for item in await later.desk("toy").in_flight()] == ["toy"]
+        assert not await later.desk("other").in_flight()
+        await later.desk("toy").report(Outcome(order=house.plan.sent[0].name, exit_code=0))
+        await house.until(State.SUCCEEDED)
+
+
+async def test_an_order_of_a_kind_that_is_gone_is_given_up_and_never_tried_again_by_itself() -> None:
+    house = House(retry=RetryPolicy(attempts=5, on=frozenset(Failure)))
+    async with house.running():
+        await house.give(1)
+        await house.until(State.RUNNING)
+        house.routes = {"r": replace(house.routes["r"], sink="other")}
+        later = house.make()
+        await later.restore()
+        [dead] = await house.journal.deliveries(state=State.DEAD)
+        assert dead.outcome is not None
+        assert dead.outcome.reason == "SinkGone"
+        assert dead.outcome.failure is Failure.UNKNOWN
+        assert "run.kind toy" in dead.note
+        assert not await later.desk("other").in_flight()
 
 
 async def test_a_batch_is_one_order_with_an_events_array() -> None:

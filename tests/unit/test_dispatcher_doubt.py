@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
@@ -88,8 +89,8 @@ async def test_a_claim_that_was_under_way_when_draining_began_is_given_back() ->
     claim, go = house.journal.claim, asyncio.Event()
     claiming = asyncio.Event()
 
-    async def slow(route: str, orders: int, *, batch: int = 1) -> object:
-        claims = await claim(route, orders, batch=batch)
+    async def slow(route: str, orders: int, **more: Any) -> object:
+        claims = await claim(route, orders, **more)
         claiming.set()
         await go.wait()
         return claims

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from dcnios_daemon.core.errors import SinkUnavailable
 from dcnios_daemon.core.ports import Failure, Order, State
@@ -249,6 +250,38 @@ async def test_what_an_earlier_life_left_is_settled_before_ready() -> None:
         future.name: Failure.UNKNOWN,  # the wall clock was set back: its age is anybody's guess
     }
     assert rig.desk.retracted == [never.name]
+
+
+async def test_how_long_a_job_was_kept_counts_as_it_was_when_it_was_made() -> None:
+    """``keep`` was raised, or lowered, while the daemon was down."""
+    now = ManualClock().now()
+    cleaned_up, never = make_order("cleaned up"), make_order("never")
+    was = [(cleaned_up, KEEP / 3, KEEP / 2), (never, KEEP * 3, KEEP * 2)]
+    rig = Rig(
+        *(
+            replace(flying(order, State.SUBMITTING, claimed=now - age), sink="job", keep=keep)
+            for order, keep, age in was
+        )
+    )
+    async with rig.served():
+        assert [outcome.order for outcome in rig.desk.reports] == [cleaned_up.name]
+    assert rig.desk.retracted == [never.name]
+
+
+async def test_a_job_of_a_route_that_runs_otherwise_now_is_still_ours() -> None:
+    was, beside = make_order("was", route="moved"), make_order("beside", route="moved")
+    rig = Rig(flying(was), flying(beside, State.SUBMITTING, claimed=ManualClock().now()))
+    moved = rig.sink.plan("moved", JobRun(image="img", keep=KEEP))
+    await moved.submit(was)
+    await moved.submit(beside)
+    rig.sink = JobSink(
+        SinkContext(instance="here", state=Path(), stores={}, clock=rig.clock), session=rig.cluster
+    )
+    rig.sink.plan("gray", JobRun(image="img", keep=KEEP))
+    async with rig.served():
+        assert (rig.desk.reports, rig.desk.retracted, rig.desk.confirmed) == ([], [], [beside.name])
+        await rig.ends(was)
+        assert (await rig.desk.outcome(was.name)).succeeded
 
 
 async def test_a_job_of_an_earlier_life_is_followed_to_its_end() -> None:

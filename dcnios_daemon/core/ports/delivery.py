@@ -87,6 +87,10 @@ class InFlight(msgspec.Struct, frozen=True, kw_only=True):
     state: State
     claimed: float
     """Wall time of the claim, seconds since the epoch."""
+    sink: str = ""
+    """The kind of ``run`` that it was claimed for; empty if an older version claimed it."""
+    keep: float | None = None
+    """Seconds for which that sink's neighbour keeps what has ended, as it was when it was claimed."""
 
 
 class Succeed(msgspec.Struct, frozen=True, tag=True):

@@ -74,10 +74,14 @@ class Journal(Protocol):
         """The source's last stored cursor."""
         ...
 
-    async def claim(self, route: str, orders: int, *, batch: int = 1) -> Sequence[Claim]:
+    async def claim(
+        self, route: str, orders: int, *, batch: int = 1, sink: str = "", keep: float | None = None
+    ) -> Sequence[Claim]:
         """Deliveries of the route whose time has come, oldest first, enough for up to ``orders`` orders of
         up to ``batch`` deliveries each; they are now *submitting*. Their order's name is stored with them
-        (``core.names.order_name`` over ``batch_key``), so that a later life knows what was made of them.
+        (``core.names.order_name`` over ``batch_key``), and so are ``sink``, the kind of ``run`` that they
+        go to, and ``keep``, how long what has ended is kept there (:class:`InFlight`): a later life, whose
+        configuration may be another, knows what was made of them and where to look.
         Only first attempts are batched: after a failure each goes alone, so that a bad one finds itself.
         Of a paused route: none.
         """

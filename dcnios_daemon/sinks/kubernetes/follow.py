@@ -93,6 +93,7 @@ class Follower:
         """
         await self._ended.join()
         before = await desk.in_flight()
+        self._labels.update(route_label(item.route) for item in before)  # a route may have been ours once
         doubtful = {item.order for item in before if item.state is State.SUBMITTING}
         known: set[str] | None = None
         present: set[str] = set()
@@ -134,13 +135,17 @@ class Follower:
                 await self._ended.put(
                     vanished(item.order, reason="Gone", message="its Job is gone; it may have run")
                 )
-            elif first and 0 <= age < self._keep.get(item.route, 0.0):
+            elif first and 0 <= age < self._kept(item):
                 never.append(item.order)
             elif first:
                 message = f"claimed {age:.0f} s ago, no Job; it may have run and been cleaned up since"
                 await self._ended.put(vanished(item.order, reason="Gone", message=message))
         if never:
             await desk.retract(never, "the daemon ended before its Job was made")
+
+    def _kept(self, item: InFlight) -> float:
+        """For how many seconds its Job stays after its end: as it was made, whatever is configured now."""
+        return self._keep.get(item.route, 0.0) if item.keep is None else item.keep
 
     async def _saw(self, change: Change[Job]) -> None:
         job = change.item
