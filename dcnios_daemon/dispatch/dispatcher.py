@@ -6,8 +6,8 @@ known; one that certainly does not is given back to the queue. No attempt is bur
 """
 
 import asyncio
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from functools import partial
 
 from dcnios_daemon.core.clock import Clock
@@ -27,6 +27,9 @@ _AHEAD = 64
 """Orders claimed and waiting for a worker, at most."""
 _QUANTUM = 32
 """Orders that one route claims in one turn, at most."""
+_GATHER = 0.05
+"""Seconds that taken orders may wait to be marked as running together. Whatever ends before that is marked
+once, as ended."""
 
 
 class Dispatcher:
@@ -52,6 +55,7 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
         self._taken: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD + WORKERS)
+        self._many_taken = asyncio.Event()
         self._busy = 0
         """Orders in hand: being claimed, sent or recorded."""
         self._draining = False
@@ -110,6 +114,7 @@ class Dispatcher:
         what may exist stays in flight for the next life to look for.
         """
         self._draining = True
+        self._many_taken.set()
         await self._give_back([self._queue.get_nowait() for _ in range(self._queue.qsize())])
         while self._busy or not self._taken.empty():
             self._wake.clear()
@@ -133,7 +138,7 @@ class Dispatcher:
     def _awake(self) -> None:
         self._wake.set()
 
-    @contextmanager
+    @contextlib.contextmanager
     def _in_hand(self) -> Iterator[None]:
         self._busy += 1
         try:
@@ -145,6 +150,9 @@ class Dispatcher:
     async def _pump(self) -> None:
         while True:
             self._wake.clear()
+            if not self._has_room():
+                await self._wake.wait()
+                continue
             name = None if self._draining else await self._choose()
             if name is None:
                 await self._sleep()
@@ -166,7 +174,7 @@ class Dispatcher:
             self._enqueue(order)
         stats = await self._journal.stats()
         return self._turns.next(
-            route for route in self._routes if not self._queue.full() and self._may_go(route, stats)
+            route for route in self._routes if self._has_room() and self._may_go(route, stats)
         )
 
     async def _claim(self, name: str) -> None:
@@ -192,6 +200,11 @@ class Dispatcher:
             self._quiet.chosen(order, order.run)
             self._queue.put_nowait(order)
 
+    def _has_room(self) -> bool:
+        """Whether to claim more. One transaction claims many if it waits until half of the queue is gone,
+        and the workers have the other half to go on with meanwhile."""
+        return self._queue.qsize() <= _AHEAD // 2
+
     def _has_work(self, route: str, stats: Stats) -> int:
         ready = self._routes[route].sink in self._ready_sinks
         if route in self._dry or route in self._retired or not ready:
@@ -209,7 +222,7 @@ class Dispatcher:
 
     def _next_chance(self, stats: Stats) -> float | None:
         """Seconds until something may go by time alone; None when only an event can change anything."""
-        if self._queue.full():
+        if not self._has_room():
             return None
         chances = [self._quiet.parked_wait()]
         for route in self._routes:
@@ -248,7 +261,10 @@ class Dispatcher:
             return  # its outcome came in before the sink's answer
         if verdict is Verdict.TAKEN:
             self._book.answered(order)
+            self._tell(order)
             await self._taken.put(order)
+            if self._taken.qsize() >= WORKERS:
+                self._many_taken.set()
         elif verdict is Verdict.REFUSED:
             self._book.answered(order)
             await self._outcomes.settle(_refusal(order, error))
@@ -266,29 +282,38 @@ class Dispatcher:
             self._book.answered(order)
             await self._outcomes.give_back(order, at=self._clock.now() + pause, note=error)
 
+    def _tell(self, order: OpenOrder) -> None:
+        telemetry.OrderSubmitted(
+            route=order.route,
+            order=order.name,
+            key=order.claims[0].event.key,
+            attempt=order.attempt,
+            waited=max(0.0, self._clock.now() - order.claims[0].accepted),
+        ).emit()
+        order.claims = ()
+
     async def _record(self) -> None:
         """Mark as running what the sinks took: whatever came together goes into one transaction."""
         while True:
             orders = [await self._taken.get()]
             with self._in_hand():
+                await self._gather()
                 while not self._taken.empty():
                     orders.append(self._taken.get_nowait())
                 await until_written(partial(self._started, orders))
-                now = self._clock.now()
-                for order in orders:
-                    telemetry.OrderSubmitted(
-                        route=order.route,
-                        order=order.name,
-                        key=order.claims[0].event.key,
-                        attempt=order.attempt,
-                        waited=max(0.0, now - order.claims[0].accepted),
-                    ).emit()
-                    order.claims = ()
+
+    async def _gather(self) -> None:
+        self._many_taken.clear()
+        if not self._draining and self._taken.qsize() < WORKERS:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER):
+                    await self._many_taken.wait()
 
     async def _started(self, orders: Iterable[OpenOrder]) -> None:
         """Only what is still open: the deliveries of an order that has ended may be another one's by now."""
         still = [order for order in orders if self._book.awaits(order)]
-        await self._journal.started([delivery for order in still for delivery in order.deliveries])
+        if still:
+            await self._journal.started([delivery for order in still for delivery in order.deliveries])
 
 
 def _refusal(order: OpenOrder, words: str) -> Outcome:

@@ -35,7 +35,7 @@ class Bench:
         self.access = control.access
         self.folder = folder
         self.topic = f"bench-{secrets.token_hex(3)}"
-        self.namespace = self.access.create_namespace("bench")
+        self.namespace = self.access.create_namespace(f"bench-{secrets.token_hex(3)}")
         self.audit = Audit(audit_log, self.namespace)
         run = {"kind": "job", "image": "localhost/none:0", "command": ["true"], "suspend": True}
         self.daemon = DaemonProcess(
