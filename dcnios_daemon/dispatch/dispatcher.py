@@ -7,7 +7,7 @@ known; one that certainly does not is given back to the queue. No attempt is bur
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from dcnios_daemon.core.clock import Clock
@@ -30,6 +30,21 @@ _QUANTUM = 32
 _GATHER = 0.05
 """Seconds that taken orders may wait to be marked as running together. Whatever ends before that is marked
 once, as ended."""
+
+
+class _InHand:
+    """Counts orders that are being claimed, sent or recorded, for as long as its context lasts."""
+
+    def __init__(self, put_down: Callable[[], None]) -> None:
+        self.count = 0
+        self._put_down = put_down
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+        self._put_down()
 
 
 class Dispatcher:
@@ -56,8 +71,7 @@ class Dispatcher:
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
         self._taken: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD + WORKERS)
         self._many_taken = asyncio.Event()
-        self._busy = 0
-        """Orders in hand: being claimed, sent or recorded."""
+        self._in_hand = _InHand(self._awake)
         self._draining = False
         self.change(routes, limits)
         journal.on_change(self._changed)
@@ -116,7 +130,7 @@ class Dispatcher:
         self._draining = True
         self._many_taken.set()
         await self._give_back([self._queue.get_nowait() for _ in range(self._queue.qsize())])
-        while self._busy or not self._taken.empty():
+        while self._in_hand.count or not self._taken.empty():
             self._wake.clear()
             await self._wake.wait()
 
@@ -136,15 +150,7 @@ class Dispatcher:
         self._wake.set()
 
     def _awake(self) -> None:
-        self._wake.set()
-
-    @contextlib.contextmanager
-    def _in_hand(self) -> Iterator[None]:
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1
+        if self._draining or self._has_room():
             self._wake.set()
 
     async def _pump(self) -> None:
@@ -157,7 +163,7 @@ class Dispatcher:
             if name is None:
                 await self._sleep()
             else:
-                with self._in_hand():
+                with self._in_hand:
                     await self._claim(name)
 
     async def _sleep(self) -> None:
@@ -242,7 +248,7 @@ class Dispatcher:
     async def _work(self) -> None:
         while True:
             order = await self._queue.get()
-            with self._in_hand():
+            with self._in_hand:
                 self._awake()  # there is room in the queue
                 if order.run is not None:
                     await self._send(order, order.run)
@@ -296,7 +302,7 @@ class Dispatcher:
         """Mark as running what the sinks took: whatever came together goes into one transaction."""
         while True:
             orders = [await self._taken.get()]
-            with self._in_hand():
+            with self._in_hand:
                 await self._gather()
                 while not self._taken.empty():
                     orders.append(self._taken.get_nowait())
