@@ -6,8 +6,8 @@ known; one that certainly does not is given back to the queue. No attempt is bur
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 
 from dcnios_daemon.core.clock import Clock
@@ -28,6 +28,24 @@ _AHEAD = 64
 """Orders claimed and waiting for a worker, at most."""
 _QUANTUM = 32
 """Orders that one route claims in one turn, at most."""
+_GATHER = 0.05
+"""Seconds that taken orders may wait to be marked as running together. Whatever ends before that is marked
+once, as ended."""
+
+
+class _InHand:
+    """Counts orders that are being claimed, sent or recorded, for as long as its context lasts."""
+
+    def __init__(self, put_down: Callable[[], None]) -> None:
+        self.count = 0
+        self._put_down = put_down
+
+    def __enter__(self) -> None:
+        self.count += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.count -= 1
+        self._put_down()
 
 
 class Dispatcher:
@@ -54,9 +72,9 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
         self._taken: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD + WORKERS)
-        self._doubts = Doubts(self._book, taken=self._taken.put, settle=self._outcomes.settle)
-        self._busy = 0
-        """Orders in hand: being claimed, sent or recorded."""
+        self._many_taken = asyncio.Event()
+        self._doubts = Doubts(self._book, taken=self._took, settle=self._outcomes.settle)
+        self._in_hand = _InHand(self._awake)
         self._draining = False
         self._group: asyncio.TaskGroup
         self.change(routes, limits)
@@ -120,8 +138,9 @@ class Dispatcher:
         what may exist stays in flight for the next life to look for.
         """
         self._draining = True
+        self._many_taken.set()
         await self._give_back([self._queue.get_nowait() for _ in range(self._queue.qsize())])
-        while self._busy or not self._taken.empty():
+        while self._in_hand.count or not self._taken.empty():
             self._wake.clear()
             await self._wake.wait()
 
@@ -141,25 +160,20 @@ class Dispatcher:
         self._wake.set()
 
     def _awake(self) -> None:
-        self._wake.set()
-
-    @contextmanager
-    def _in_hand(self) -> Iterator[None]:
-        self._busy += 1
-        try:
-            yield
-        finally:
-            self._busy -= 1
+        if self._draining or self._has_room():
             self._wake.set()
 
     async def _pump(self) -> None:
         while True:
             self._wake.clear()
+            if not self._has_room():
+                await self._wake.wait()
+                continue
             name = None if self._draining else await self._choose()
             if name is None:
                 await self._sleep()
             else:
-                with self._in_hand():
+                with self._in_hand:
                     await self._claim(name)
 
     async def _sleep(self) -> None:
@@ -177,7 +191,7 @@ class Dispatcher:
         stats = await self._journal.stats()
         self._notice_pauses(frozenset(stats.paused))
         return self._turns.next(
-            route for route in self._routes if not self._queue.full() and self._may_go(route, stats)
+            route for route in self._routes if self._has_room() and self._may_go(route, stats)
         )
 
     def _notice_pauses(self, paused: frozenset[str]) -> None:
@@ -214,6 +228,11 @@ class Dispatcher:
             self._quiet.chosen(order, order.run)
             self._queue.put_nowait(order)
 
+    def _has_room(self) -> bool:
+        """Whether to claim more. One transaction claims many if it waits until half of the queue is gone,
+        and the workers have the other half to go on with meanwhile."""
+        return self._queue.qsize() <= _AHEAD // 2
+
     def _has_work(self, route: str, stats: Stats) -> int:
         ready = self._routes[route].sink in self._ready_sinks
         if route in self._dry or route in self._retired or route in stats.paused or not ready:
@@ -231,7 +250,7 @@ class Dispatcher:
 
     def _next_chance(self, stats: Stats) -> float | None:
         """Seconds until something may go by time alone; None when only an event can change anything."""
-        if self._queue.full():
+        if not self._has_room():
             return None
         chances = [self._quiet.parked_wait()]
         for route in self._routes:
@@ -251,7 +270,7 @@ class Dispatcher:
     async def _work(self) -> None:
         while True:
             order = await self._queue.get()
-            with self._in_hand():
+            with self._in_hand:
                 self._awake()  # there is room in the queue
                 if order.run is not None:
                     await self._send(order, order.run)
@@ -274,7 +293,7 @@ class Dispatcher:
             return  # its outcome came in before the sink's answer
         if verdict is Verdict.TAKEN:
             self._book.answered(order)
-            await self._taken.put(order)
+            await self._took(order)
         elif verdict is Verdict.REFUSED and order.in_doubt:
             doubt = self._doubts.end(order, route, error)
             self._group.create_task(doubt, name=f"doubt {order.name}")
@@ -296,26 +315,39 @@ class Dispatcher:
             self._book.answered(order)
             await self._outcomes.give_back(order, at=self._clock.now() + pause, note=error)
 
+    async def _took(self, order: OpenOrder) -> None:
+        """The sink has it."""
+        telemetry.OrderSubmitted(
+            route=order.route,
+            order=order.name,
+            key=order.claims[0].event.key,
+            attempt=order.attempt,
+            waited=max(0.0, self._clock.now() - order.claims[0].accepted),
+        ).emit()
+        order.claims = ()
+        await self._taken.put(order)
+        if self._taken.qsize() >= WORKERS:
+            self._many_taken.set()
+
     async def _record(self) -> None:
         """Mark as running what the sinks took: whatever came together goes into one transaction."""
         while True:
             orders = [await self._taken.get()]
-            with self._in_hand():
+            with self._in_hand:
+                await self._gather()
                 while not self._taken.empty():
                     orders.append(self._taken.get_nowait())
                 await until_written(partial(self._started, orders))
-                now = self._clock.now()
-                for order in orders:
-                    telemetry.OrderSubmitted(
-                        route=order.route,
-                        order=order.name,
-                        key=order.claims[0].event.key,
-                        attempt=order.attempt,
-                        waited=max(0.0, now - order.claims[0].accepted),
-                    ).emit()
-                    order.claims = ()
+
+    async def _gather(self) -> None:
+        self._many_taken.clear()
+        if not self._draining and self._taken.qsize() < WORKERS:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_GATHER):
+                    await self._many_taken.wait()
 
     async def _started(self, orders: Iterable[OpenOrder]) -> None:
         """Only what is still open: the deliveries of an order that has ended may be another one's by now."""
         still = [order for order in orders if self._book.awaits(order)]
-        await self._journal.started([delivery for order in still for delivery in order.deliveries])
+        if still:
+            await self._journal.started([delivery for order in still for delivery in order.deliveries])

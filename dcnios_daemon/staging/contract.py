@@ -42,18 +42,20 @@ def container_environment(order: Order, *, event_file: str, work_dir: str, stage
     """
     first = order.events[0]
     folder = work_dir.rstrip("/")
-    values: dict[str, str | None] = {
+    may_not_fit = {
         "EVENT": _payload_text(order.payload),
-        "DCNIOS_EVENT_FILE": event_file,
         "INPUT_FILE_PATH": f"{folder}/{INPUT}/{local_name(first.subject)}" if stage_in else None,
-        "TMP_OUTPUT_DIR": f"{folder}/{OUTPUT}",
         "STORAGE_OBJECT_KEY": _object_key(first) if len(order.events) == 1 else None,
+    }
+    fitting = {name: value for name, value in may_not_fit.items() if value is not None and _fits(value)}
+    return fitting | {
+        "DCNIOS_EVENT_FILE": event_file,
+        "TMP_OUTPUT_DIR": f"{folder}/{OUTPUT}",
         "EVENT_TIME": iso(first.time),
         "DCNIOS_ROUTE": order.route,
         "DCNIOS_KEY": order.key,
         "DCNIOS_ATTEMPT": str(order.attempt),
     }
-    return {name: value for name, value in values.items() if value is not None and _fits(value)}
 
 
 def local_name(subject: str) -> str:

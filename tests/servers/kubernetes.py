@@ -96,6 +96,7 @@ class ApiServer(Server):
             f"--audit-log-path={self._audit_log}",
             f"--audit-policy-file={self.directory / 'audit.json'}",
             "--audit-log-mode=blocking-strict",  # what was answered is in the file
+            "--audit-log-maxsize=100000",  # MB: by default another file is begun after 100
         ]
 
     def ready(self) -> bool:

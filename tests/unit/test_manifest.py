@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused
-from dcnios_daemon.sinks.job.manifest import ANNOTATION_LIMIT, SECRET_LIMIT, Template
+from dcnios_daemon.sinks.job.carrier import ANNOTATION_LIMIT, SECRET_LIMIT
+from dcnios_daemon.sinks.job.manifest import Template
 from dcnios_daemon.sinks.job.pod import literal, merge
 from dcnios_daemon.sinks.job.sink import JobRun
 from tests.fakes.desk import make_order
@@ -340,6 +341,34 @@ def test_orders_do_not_leak_into_each_other() -> None:
     assert "first" not in second
     made.make(make_order("third", payload=b"\xff"))
     assert json.dumps(made.make(make_order("first")).job) == first
+
+
+SPLICED = template(
+    stage_in=True,
+    env={"A": "{{ event.subject }}", "B": "$(HOME) is {{ attempt }}"},
+    annotations={"note": 'a "quoted" one'},
+)
+
+
+@given(
+    payloads=st.lists(
+        st.tuples(
+            st.text().map(lambda text: text.encode("utf-8", "ignore")) | st.binary(max_size=20),
+            st.text(st.characters(codec="utf-8"), min_size=1),
+            st.integers(1, 9),
+            st.sampled_from([None, b"{}", b'{"a": "x"}']),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_what_is_spliced_is_what_is_built(payloads: list[tuple[bytes, str, int, bytes | None]]) -> None:
+    for payload, subject, attempt, plan in payloads:
+        order = make_order(payload=payload, subject=subject, attempt=attempt)
+        spliced, built = SPLICED.encode(order, plan=plan), SPLICED.make(order, plan=plan)
+        assert (spliced is None) == (built.secret is not None)
+        if spliced is not None:
+            assert json.loads(spliced) == built.job
 
 
 MANIFEST = {

@@ -7,16 +7,17 @@ command, a script or YAML text.
 
 import base64
 import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from dcnios_daemon.core.errors import ConfigError, OrderRefused
+from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.core.templating import Context, Render, compile_text, compile_tree, context
+from dcnios_daemon.sinks.job.carrier import EVENT, Carrier, carry, in_annotation
 from dcnios_daemon.sinks.job.pod import (
     EVENT_FILE,
-    EVENT_NAME,
     EVENT_VOLUME,
     PLAN_KEY,
     WORK_DIR,
@@ -24,24 +25,17 @@ from dcnios_daemon.sinks.job.pod import (
     Json,
     event_mount,
     find,
-    from_annotation,
     literal,
     merge,
     pod_spec,
 )
+from dcnios_daemon.sinks.job.splice import Splice
 from dcnios_daemon.sinks.spec import PodRun
 from dcnios_daemon.staging.contract import OUTPUT, container_environment
 
-ANNOTATION_LIMIT = 200 * 1024
-"""Bytes of payload that go into an annotation."""
-ANNOTATIONS_LIMIT = 240 * 1024
-"""Bytes of a pod's annotations together. The API server takes 256 KiB; others add theirs."""
-SECRET_LIMIT = 1024 * 1024
-"""Bytes that a Secret takes (``MaxSecretSize`` of the API server)."""
-
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "dcnios-daemon"
 INSTANCE, ROUTE, KEY = "dcnios-daemon/instance", "dcnios-daemon/route", "dcnios-daemon/key"
-ATTEMPT, EVENT = "dcnios-daemon/attempt", "dcnios-daemon/event"
+ATTEMPT = "dcnios-daemon/attempt"
 CARRIER = "dcnios-daemon/payload"
 """``secret`` on a Job whose payload is in a Secret of its name."""
 QUEUE = "kueue.x-k8s.io/queue-name"
@@ -70,14 +64,17 @@ class Made(msgspec.Struct, frozen=True):
     """Carries the payload where an annotation cannot. Goes first."""
 
 
-class _Carrier(msgspec.Struct, frozen=True):
-    """How a payload gets into the pod."""
+class _Told(msgspec.Struct, frozen=True, kw_only=True):
+    """All texts of a Job that one order brings, but for its payload."""
 
-    volume: Json
-    variable: Json
-    """The source of ``EVENT``. Unlike plain values, these are not searched for ``$(NAME)``."""
-    annotation: str | None = None
-    data: bytes | None = None
+    name: str
+    key: str
+    attempt: str
+    plan: str | None
+    has_event: bool
+    """Whether the payload is also the variable ``EVENT``."""
+    values: Mapping[str, str]
+    """The other variables, as they must stand in the pod."""
 
 
 def selector(instance: str) -> str:
@@ -133,8 +130,11 @@ class Template:
         self._place = find(job["spec"]["template"]["spec"])
         _check_names(run, self._place.container(job["spec"]["template"]["spec"]), where=where)
         self._env = {name: compile_text(text, where=f"{where}.env.{name}") for name, text in run.env.items()}
-        self._is_templated = manifest is not None or bool(run.env)
+        self._is_whole = manifest is not None
+        self._is_templated = self._is_whole or bool(run.env)
         self._secrets = [_from_secret(name, address) for name, address in run.secrets.items()]
+        self._splices: dict[tuple[object, ...], Splice] = {}
+        """By which texts there are; few, for an order brings this or that variable or does not."""
 
     def make(self, order: Order, *, plan: bytes | None = None) -> Made:
         """The objects for one order.
@@ -146,42 +146,100 @@ class Template:
         Raises:
             OrderRefused: It can never be run so: the payload is too large, a template lacks its field.
         """
-        name = order.name
         seen = _context(order) if self._is_templated else {}
-        job = self._job(seen)
-        labels = {**self._labels, KEY: order.key}
-        annotations = {**self._run.annotations, ATTEMPT: str(order.attempt)}
-        inside = annotations if plan is None else {**annotations, PLAN_KEY: plan.decode()}
-        carrier = _carrier(order.payload, name, beside=inside)
+        told = self._told(order, seen, plan)
+        carrier = carry(order.payload, told.name, beside=self._annotations(told))
+        job = self._build(self._job(seen), told, carrier)
+        meta = job["metadata"]
+        return Made(job, _secret(told.name, meta["labels"], self._own(told), carrier.data))
+
+    def encode(self, order: Order, *, plan: bytes | None = None) -> bytes | None:
+        """The Job of :meth:`make` as JSON, at a fraction of the cost; None where it takes more: a payload
+        that needs a Secret, a manifest with templates.
+
+        Raises:
+            OrderRefused: See :meth:`make`.
+        """
+        if self._is_whole:
+            return None
+        told = self._told(order, _context(order) if self._is_templated else {}, plan)
+        carrier = carry(order.payload, told.name, beside=self._annotations(told))
+        if carrier.annotation is None:
+            return None
+        shape = (*told.values, told.has_event, plan is None)
+        splice = self._splices.get(shape)
+        if splice is None:
+            splice = self._splices[shape] = self._splice(told)
+        return splice.fill(
+            (told.name, told.key, told.attempt, carrier.annotation, told.plan or "", *told.values.values())
+        )
+
+    def _splice(self, like: _Told) -> Splice:
+        """Jobs that differ from this one in their texts only."""
+
+        def build(texts: Sequence[str]) -> Json:
+            name, key, attempt, annotation, plan, *values = texts
+            told = _Told(
+                name=name,
+                key=key,
+                attempt=attempt,
+                plan=None if like.plan is None else plan,
+                has_event=like.has_event,
+                values=dict(zip(like.values, values, strict=True)),
+            )
+            return self._build(self._job({}), told, in_annotation(annotation))
+
+        return Splice(build, 5 + len(like.values))
+
+    def _told(self, order: Order, seen: Context, plan: bytes | None) -> _Told:
+        values = container_environment(
+            order, event_file=EVENT_FILE, work_dir=WORK_DIR, stage_in=self._run.stage_in
+        )
+        has_event = values.pop("EVENT", None) is not None
+        values.update({name: text(seen) for name, text in self._env.items()})
+        return _Told(
+            name=order.name,
+            key=order.key,
+            attempt=str(order.attempt),
+            plan=None if plan is None else plan.decode(),
+            has_event=has_event,
+            values={name: literal(value) for name, value in values.items()},
+        )
+
+    def _own(self, told: _Told) -> Json:
+        """The annotations of whatever is made."""
+        return {**self._run.annotations, ATTEMPT: told.attempt}
+
+    def _annotations(self, told: _Told) -> Json:
+        """Those of the pod, without the payload's."""
+        own = self._own(told)
+        return own if told.plan is None else {**own, PLAN_KEY: told.plan}
+
+    def _build(self, job: Json, told: _Told, carrier: Carrier) -> Json:
+        labels = {**self._labels, KEY: told.key}
+        inside = self._annotations(told)
         if carrier.annotation is None:
             labels[CARRIER] = "secret"
         else:
             inside = {**inside, EVENT: carrier.annotation}
         template = job["spec"]["template"]
-        pod = self._fill(template["spec"], carrier, self._variables(order, seen, carrier))
-        made = {
+        pod = self._fill(template["spec"], carrier, self._variables(told, carrier))
+        return {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": {**_meta(job, labels, annotations), "name": name},
+            "metadata": {**_meta(job, labels, self._own(told)), "name": told.name},
             "spec": {
                 **job["spec"],
                 "template": {**template, "metadata": _meta(template, labels, inside), "spec": pod},
             },
         }
-        return Made(made, _secret(name, labels, annotations, carrier.data))
 
-    def _variables(self, order: Order, seen: Context, carrier: _Carrier) -> list[Json]:
-        values = container_environment(
-            order, event_file=EVENT_FILE, work_dir=WORK_DIR, stage_in=self._run.stage_in
-        )
-        told: list[Json] = []
-        if values.pop("EVENT", None) is not None:
-            told.append({"name": "EVENT", "valueFrom": carrier.variable})
-        values.update({name: text(seen) for name, text in self._env.items()})
-        told += [{"name": name, "value": literal(value)} for name, value in values.items()]
-        return told + self._secrets
+    def _variables(self, told: _Told, carrier: Carrier) -> list[Json]:
+        event = [{"name": "EVENT", "valueFrom": carrier.variable}] if told.has_event else []
+        plain = [{"name": name, "value": value} for name, value in told.values.items()]
+        return [*event, *plain, *self._secrets]
 
-    def _fill(self, pod: Json, carrier: _Carrier, variables: list[Json]) -> Json:
+    def _fill(self, pod: Json, carrier: Carrier, variables: list[Json]) -> Json:
         container = self._place.container(pod)
         filled = self._place.replace(pod, {**container, "env": [*variables, *container.get("env", ())]})
         filled["volumes"] = [{"name": EVENT_VOLUME, **carrier.volume}, *pod["volumes"]]
@@ -250,33 +308,6 @@ def _whole_job(manifest: Any, *, where: str) -> Json:  # noqa: ANN401 - any YAML
     pod["volumes"] = [{"name": WORK_VOLUME, "emptyDir": {}}, *pod.get("volumes", ())]
     template = {**manifest["spec"]["template"], "spec": pod}
     return {**manifest, "spec": {**manifest["spec"], "template": template}}
-
-
-def _carrier(payload: bytes, name: str, *, beside: Json) -> _Carrier:
-    """An annotation while that holds it byte for byte, else a Secret.
-
-    Raises:
-        OrderRefused: Nothing holds it.
-    """
-    text = _text(payload)
-    taken = sum(len(key) + len(value.encode()) for key, value in beside.items())
-    if text is not None and len(payload) <= min(ANNOTATION_LIMIT, ANNOTATIONS_LIMIT - taken):
-        field = {"fieldPath": f"metadata.annotations['{EVENT}']"}
-        return _Carrier(from_annotation(EVENT, EVENT_NAME), {"fieldRef": field}, annotation=text)
-    if len(payload) > SECRET_LIMIT:
-        raise OrderRefused(
-            f"the payload has {len(payload)} bytes, more than the {SECRET_LIMIT} that a pod can be handed"
-        )
-    items = [{"key": "event", "path": EVENT_NAME}]
-    key = {"secretKeyRef": {"name": name, "key": "event"}}
-    return _Carrier({"secret": {"secretName": name, "items": items}}, key, data=payload)
-
-
-def _text(payload: bytes) -> str | None:
-    try:
-        return payload.decode()
-    except UnicodeDecodeError:
-        return None
 
 
 def _secret(name: str, labels: Json, annotations: Json, data: bytes | None) -> Json | None:

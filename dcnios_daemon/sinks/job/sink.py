@@ -13,7 +13,7 @@ import yaml
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, Order
-from dcnios_daemon.sinks.job.manifest import KEY, Made, Template
+from dcnios_daemon.sinks.job.manifest import KEY, Template
 from dcnios_daemon.sinks.job.payload_secret import adopt, take_back
 from dcnios_daemon.sinks.job.pod import Json
 from dcnios_daemon.sinks.kubernetes.answers import Missing, Taken
@@ -50,26 +50,34 @@ class JobPlan:
 
     async def render(self, order: Order) -> Any:  # noqa: ANN401 - see core.ports.Plan
         """The Job; with its Secret, as a List, where the payload needs one."""
-        made = await self._make(order)
+        made = self._template.make(order, plan=await self._plan(order))
         if made.secret is None:
             return made.job
         return {"apiVersion": "v1", "kind": "List", "items": [made.secret, made.job]}
 
     async def submit(self, order: Order) -> None:
         """Make the Job. See :meth:`dcnios_daemon.core.ports.Plan.submit`."""
-        made = await self._make(order)
-        if made.secret is None:
-            await self._create("jobs", made.job)
+        plan = await self._plan(order)
+        body = self._template.encode(order, plan=plan)
+        if body is not None:
+            await self._create("jobs", body, order)
             return
-        if await self._create("secrets", made.secret) is None:
+        made = self._template.make(order, plan=plan)
+        if made.secret is None:
+            await self._create("jobs", msgspec.json.encode(made.job), order)
+        else:
+            await self._create_both(made.secret, made.job, order)
+
+    async def _create_both(self, secret: Json, job: Json, order: Order) -> None:
+        if await self._create("secrets", msgspec.json.encode(secret), order) is None:
             raise SinkUnavailable(f"the Secret {order.name} was there, and is gone")
         try:
-            job = await self._create("jobs", made.job)
+            there = await self._create("jobs", msgspec.json.encode(job), order)
         except OrderRefused:
             await take_back(self._session, order.name)
             raise
-        if job is not None:
-            await adopt(self._session, decode(_OBJECT, job).metadata)
+        if there is not None:
+            await adopt(self._session, decode(_OBJECT, there).metadata)
 
     async def exists(self, order: Order) -> bool:
         """Whether its Job is there. See :meth:`dcnios_daemon.core.ports.Plan.exists`."""
@@ -79,9 +87,10 @@ class JobPlan:
             return False
         return decode(_OBJECT, there).metadata.labels.get(KEY) == order.key
 
-    async def _make(self, order: Order) -> Made:
+    async def _plan(self, order: Order) -> bytes | None:
+        """The staging plan; None where nothing is staged."""
         if not self._staged:
-            return self._template.make(order)
+            return None
         # A queue may hold a Job for long before its deadline begins to run.
         waits = self._run.queue or self._run.suspend
         plan = await make_plan(
@@ -91,14 +100,14 @@ class JobPlan:
             source=order.events[0].source,
             valid_for=LONGEST if waits else validity(self._run.deadline),
         )
-        return self._template.make(order, plan=plan.encode())
+        return plan.encode()
 
-    async def _create(self, what: str, wanted: Json) -> bytes | None:
+    async def _create(self, what: str, body: bytes, order: Order) -> bytes | None:
         """Create it, once, and return what is there. None: it had been created, and is gone again."""
         try:
-            return await self._session.request("POST", what, body=msgspec.json.encode(wanted))
+            return await self._session.request("POST", what, body=body)
         except Taken:
-            return await self._ours(what, wanted["metadata"]["name"], wanted["metadata"]["labels"][KEY])
+            return await self._ours(what, order.name, order.key)
 
     async def _ours(self, what: str, name: str, key: str) -> bytes | None:
         """What bears the name, if it bears our key too. None: it is gone."""

@@ -1,5 +1,6 @@
 """A request to the API server: which of its addresses it goes to, and how it is sent. Pure."""
 
+import functools
 import io
 from collections.abc import Mapping
 
@@ -36,17 +37,22 @@ class Call(msgspec.Struct, frozen=True):
             return f"{_IN_CLUSTER[kind]}/{self.path}"
         return f"{_IN_NAMESPACE[kind]}/namespaces/{namespace}/{self.path}"
 
-    def headers(self, authorization: str | None) -> dict[str, str]:
+    def headers(self, authorization: str | None) -> Mapping[str, str]:
         """Who asks, what is sent, and what should come back."""
-        found = {"User-Agent": _AGENT, "Accept": _JSON}
-        if self.body is not None:
-            found["Content-Type"] = _MERGE_PATCH if self.method == "PATCH" else _JSON
-            if self.path not in _IN_CLUSTER:
-                found["Accept"] = _WHO_IT_IS
-        if authorization:
-            found["Authorization"] = authorization
-        return found
+        sent = None if self.body is None else _MERGE_PATCH if self.method == "PATCH" else _JSON
+        return _headers(sent, _WHO_IT_IS if sent and self.path not in _IN_CLUSTER else _JSON, authorization)
 
     def stream(self) -> bytes | io.BytesIO | None:
         """The body as aiohttp wants it: a large one in pieces, so that the loop has turns in between."""
         return io.BytesIO(self.body) if self.body and len(self.body) > PIECE else self.body
+
+
+@functools.lru_cache(maxsize=8)
+def _headers(sent: str | None, wanted: str, authorization: str | None) -> Mapping[str, str]:
+    """The same few all day."""
+    found = {"User-Agent": _AGENT, "Accept": wanted}
+    if sent:
+        found["Content-Type"] = sent
+    if authorization:
+        found["Authorization"] = authorization
+    return found

@@ -6,13 +6,13 @@ cost three times the CPU, and its 700 model classes 65 MB that no line here need
 """
 
 import asyncio
+import functools
 import importlib.util
 import os
 import ssl
 import sys
 import urllib.request
-from collections.abc import AsyncGenerator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Mapping
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -34,6 +34,7 @@ ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 RENEW_SECONDS = 60.0
 """How often token files are read again and expiring tokens renewed: the library's own period."""
 REQUEST_SECONDS, CONNECT_SECONDS = 30.0, 10.0
+_UNANSWERED = (aiohttp.ClientError, TimeoutError, OSError)
 LONGEST_LINE = 16 * 1024 * 1024
 """Bytes. etcd holds no object over 1.5 MiB; escaped as JSON one may be six times that."""
 
@@ -225,16 +226,17 @@ class ClusterSession:
         seconds: float = REQUEST_SECONDS,
     ) -> bytes:
         """The body of a successful answer; to a POST or PATCH (a JSON merge patch) the object's metadata."""
-        limits = aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
-        with _mapped(path):
-            async with await self._answer(Call(method, path, query, body, limits)) as answer:
+        try:
+            async with await self._answer(Call(method, path, query, body, _limits(seconds))) as answer:
                 return await answer.read()
+        except _UNANSWERED as error:
+            raise _unanswered(path, error) from error
 
     async def lines(self, path: str, query: Mapping[str, str], *, quiet: float) -> AsyncGenerator[bytes]:
         """The lines of an endless answer, until the server ends it or says nothing for ``quiet`` seconds."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=quiet)
         begun: list[bytes] = []
-        with _mapped(path):
+        try:
             async with await self._answer(Call("GET", path, query, None, limits)) as answer:
                 try:
                     async for chunk in answer.content.iter_any():
@@ -247,6 +249,8 @@ class ClusterSession:
                             raise SinkUnavailable(f"{path}: a line of over {LONGEST_LINE} bytes")
                 except aiohttp.ServerTimeoutError:
                     return
+        except _UNANSWERED as error:
+            raise _unanswered(path, error) from error
 
     async def namespace(self) -> str:
         """Where Jobs are made."""
@@ -312,11 +316,12 @@ class ClusterSession:
             return self._access
 
 
-@contextmanager
-def _mapped(path: str) -> Iterator[None]:
-    """The library's errors become ours."""
-    try:
-        yield
-    except (aiohttp.ClientError, TimeoutError, OSError) as error:
-        said = str(error) or type(error).__name__
-        raise SinkUnavailable(f"the cluster does not answer for {path.partition('/')[0]}: {said}") from error
+@functools.lru_cache(maxsize=8)
+def _limits(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=seconds, sock_connect=CONNECT_SECONDS)
+
+
+def _unanswered(path: str, error: BaseException) -> SinkUnavailable:
+    """The library's error as ours."""
+    said = str(error) or type(error).__name__
+    return SinkUnavailable(f"the cluster does not answer for {path.partition('/')[0]}: {said}")

@@ -1,5 +1,9 @@
 """The way of an order, the same for every sink: submitted, put off, ended."""
 
+import functools
+
+from prometheus_client import Counter, Histogram
+
 from dcnios_daemon.telemetry import metrics
 from dcnios_daemon.telemetry.events.signal import Signal
 
@@ -18,8 +22,15 @@ class OrderSubmitted(Signal):
 
     def measure(self) -> None:
         """See :class:`Signal`."""
-        metrics.SUBMITTED.labels(self.route).inc()
-        metrics.WAIT.labels(self.route).observe(self.waited)
+        submitted, wait = _of_route(self.route)
+        submitted.inc()
+        wait.observe(self.waited)
+
+
+@functools.cache
+def _of_route(route: str) -> tuple[Counter, Histogram]:
+    """What counts every order: looking it up by label costs more than counting."""
+    return metrics.SUBMITTED.labels(route), metrics.WAIT.labels(route)
 
 
 class OrderPutOff(Signal):
