@@ -6,7 +6,7 @@ known; one that certainly does not is given back to the queue. No attempt is bur
 """
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
@@ -15,7 +15,7 @@ from dcnios_daemon.core.ports import Failure, Journal, Outcome, Stats
 from dcnios_daemon.dispatch.fairness import Turns
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
 from dcnios_daemon.dispatch.outcomes import Outcomes, SinkDesk
-from dcnios_daemon.dispatch.quiet import Quiet
+from dcnios_daemon.dispatch.quiet import NeighbourState, Quiet
 from dcnios_daemon.dispatch.route import BatchClock, Limits, Route
 from dcnios_daemon.dispatch.submission import Verdict, submit
 from dcnios_daemon.dispatch.until_written import until_written
@@ -45,7 +45,7 @@ class Dispatcher:
         )
         self._turns = Turns({})
         self._batches: dict[str, BatchClock] = {}
-        self._quiet = Quiet(clock)
+        self._quiet = Quiet(clock, workers=WORKERS)
         self._ready_sinks: set[str] = set()
         self._dry: set[str] = set()
         self._changes = 0
@@ -91,6 +91,14 @@ class Dispatcher:
     def desk(self, sink: str) -> SinkDesk:
         """Where that sink reports outcomes."""
         return SinkDesk(sink=sink, outcomes=self._outcomes, journal=self._journal)
+
+    def neighbours(self) -> Sequence[NeighbourState]:
+        """How it stands with each neighbour that was ever sent to."""
+        return self._quiet.neighbours()
+
+    def waiting_routes(self) -> Mapping[str, str]:
+        """Routes that are left alone for want of something of their own, and what that is."""
+        return self._quiet.waiting_routes()
 
     def sink_is_ready(self, sink: str) -> None:
         """The sink has settled its earlier life; orders may go to it."""
@@ -242,8 +250,8 @@ class Dispatcher:
             self._quiet.withdrawn(order, route)
             await self._put_off(order, self._quiet.wait(route) or 0.0, "")
             return
-        verdict, error, asked = await submit(order, route)
-        pause = self._quiet.told(order, route, verdict, asked)
+        answer = await submit(order, route, self._clock)
+        pause, verdict = self._quiet.told(order, route, answer), answer.verdict
         if not self._book.awaits(order):
             return  # its outcome came in before the sink's answer
         if verdict is Verdict.TAKEN:
@@ -251,12 +259,12 @@ class Dispatcher:
             await self._taken.put(order)
         elif verdict is Verdict.REFUSED:
             self._book.answered(order)
-            await self._outcomes.settle(_refusal(order, error))
+            await self._outcomes.settle(_refusal(order, answer.error))
         else:
             telemetry.OrderPutOff(
-                route=order.route, order=order.name, error=error, again_in=round(pause, 3)
+                route=order.route, order=order.name, error=answer.error, again_in=round(pause, 3)
             ).emit()
-            await self._put_off(order, pause, error)
+            await self._put_off(order, pause, answer.error)
 
     async def _put_off(self, order: OpenOrder, pause: float, error: str) -> None:
         """Not sent or not taken: it keeps its slot if it may exist, else it makes room for others."""

@@ -17,6 +17,9 @@ from dcnios_daemon.telemetry.events.dispatch import (
     AttemptEnded,
     OrderPutOff,
     OrderSubmitted,
+    SubmissionsPaused,
+    SubmissionsResumed,
+    SubmissionsSlowed,
 )
 from dcnios_daemon.telemetry.events.files import (
     DirectoriesWatched,
@@ -107,6 +110,9 @@ __all__ = [
     "SourceResumed",
     "StopAsked",
     "StreamLost",
+    "SubmissionsPaused",
+    "SubmissionsResumed",
+    "SubmissionsSlowed",
     "TapeMemoryFull",
     "TaskFailed",
     "TopicReplaced",
