@@ -21,7 +21,16 @@ def watch_health(parts: Parts) -> None:
 
 
 def _sink_trouble(parts: Parts, name: str) -> str | None:
-    return "finds out what became of an earlier life's orders" if name in parts.waiting_sinks else None
+    if name in parts.waiting_sinks:
+        return "finds out what became of an earlier life's orders"
+    neighbours = (state.trouble() for state in parts.dispatcher.neighbours() if state.sink == name)
+    waiting = parts.dispatcher.waiting_routes()
+    routes = (f"route {route} {waiting[route]}" for route in _routes(parts, name) if route in waiting)
+    return "; ".join([*filter(None, neighbours), *routes]) or None
+
+
+def _routes(parts: Parts, sink: str) -> list[str]:
+    return [name for name, route in parts.settings.sendings.items() if route.run.kind == sink]
 
 
 def describe(parts: Parts) -> dict[str, Any]:
@@ -43,6 +52,7 @@ def describe(parts: Parts) -> dict[str, Any]:
             name: msgspec.to_builtins(runner.status) | {"kind": settings.sources[name].kind}
             for name, runner in parts.runners.items()
         },
+        "sinks": [msgspec.to_builtins(state) for state in parts.dispatcher.neighbours()],
         "routes": {
             name: {"run": route.run.kind, "from": list(route.sources), "priority": route.priority}
             for name, route in settings.sendings.items()

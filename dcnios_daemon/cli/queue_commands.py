@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING, TypeVar
 import click
 
 from dcnios_daemon.cli.common import config_option, json_option, load, print_json
+from dcnios_daemon.cli.selection import Selection, selection_options
 from dcnios_daemon.core.errors import DcniosError
 
 if TYPE_CHECKING:
     from dcnios_daemon.core.ports import Delivery, Journal
 
 _Result = TypeVar("_Result")
-_PAGE = 1000
 _PATIENCE = 2.0
 """Seconds without a sign of life."""
 _STATES = ("queued", "submitting", "running", "succeeded", "dead", "dropped", "unrouted")
-_route = click.option("--route", help="Only those of this route.")
 _limit = click.option("--limit", type=click.IntRange(1, 100_000), default=50, show_default=True)
+_after = click.option("--after", type=int, default=0, help="Go on below this id.")
 
 
 @click.group()
@@ -58,24 +58,26 @@ def stats(file: Path | None, *, as_json: bool) -> None:
 @config_option
 @json_option
 @click.option("--state", type=click.Choice(_STATES), help="Only those.")
-@_route
+@selection_options
 @_limit
-@click.option("--after", type=int, default=0, help="Go on below this id.")
+@_after
 def list_deliveries(
-    file: Path | None, state: str | None, route: str | None, *, limit: int, after: int, as_json: bool
+    file: Path | None, state: str | None, wanted: Selection, *, limit: int, after: int, as_json: bool
 ) -> None:
     """Deliveries, newest first."""
-    _print_deliveries(file, state=state, route=route, limit=limit, after=after, as_json=as_json)
+    _print_deliveries(file, wanted, state=state, limit=limit, after=after, as_json=as_json)
 
 
 @queue.command()
 @config_option
 @json_option
-@_route
+@selection_options
 @_limit
-def dead(file: Path | None, route: str | None, *, limit: int, as_json: bool) -> None:
+@_after
+def dead(file: Path | None, wanted: Selection, *, limit: int, after: int, as_json: bool) -> None:
     """What was given up and waits for replay or drop."""
-    if _print_deliveries(file, state="dead", route=route, limit=limit, as_json=as_json) and not as_json:
+    found = _print_deliveries(file, wanted, state="dead", limit=limit, after=after, as_json=as_json)
+    if found and not as_json:
         click.echo("\ndcnios queue show KEY tells more; dcnios queue replay ID runs it again", err=True)
 
 
@@ -103,31 +105,36 @@ def show(key: str, file: Path | None, *, as_json: bool) -> None:
 @config_option
 @json_option
 @click.option("--all", "every", is_flag=True, help="All dead ones.")
-@click.option("--route", help="All dead ones of this route.")
-def replay(ids: tuple[int, ...], file: Path | None, route: str | None, *, every: bool, as_json: bool) -> None:
-    """Queue dead deliveries again, by their IDS."""
-    if bool(ids) + every + bool(route) != 1:
-        raise click.UsageError("give ids, or --all, or --route")
+@selection_options
+def replay(ids: tuple[int, ...], file: Path | None, wanted: Selection, *, every: bool, as_json: bool) -> None:
+    """Queue dead deliveries again: by their IDS, all, or those that the options select.
 
-    async def work(journal: "Journal") -> tuple[int, int]:
-        chosen = ids or [item.id for item in await _deliveries(journal, state="dead", route=route)]
-        return len(chosen), await journal.replay(chosen)
-
-    _report_changed(*_with_journal(file, work), "queued again", "dead", as_json=as_json)
+    They go as the next attempt, within the limits of their routes.
+    """
+    _check_choice(ids, wanted, every=every)
+    changed = _with_journal(file, lambda journal: _change(journal, ids, wanted, journal.replay))
+    _report_changed(*changed, "queued again", "dead", as_json=as_json)
 
 
 @queue.command()
-@click.argument("ids", nargs=-1, type=int, required=True)
+@click.argument("ids", nargs=-1, type=int)
 @config_option
 @json_option
 @click.option("--reason", required=True, help="Kept with them.")
-def drop(ids: tuple[int, ...], file: Path | None, reason: str, *, as_json: bool) -> None:
-    """Settle queued or dead deliveries for good without running them, by their IDS."""
-
-    async def work(journal: "Journal") -> tuple[int, int]:
-        return len(ids), await journal.drop(ids, reason)
-
-    _report_changed(*_with_journal(file, work), "dropped", "queued or dead", as_json=as_json)
+@click.option("--all", "every", is_flag=True, help="All dead ones.")
+@selection_options
+def drop(
+    ids: tuple[int, ...], file: Path | None, wanted: Selection, *, reason: str, every: bool, as_json: bool
+) -> None:
+    """Settle deliveries for good without running them: queued or dead ones by their IDS, all dead ones, or
+    the dead ones that the options select.
+    """
+    _check_choice(ids, wanted, every=every)
+    changed = _with_journal(
+        file,
+        lambda journal: _change(journal, ids, wanted, lambda chosen: journal.drop(chosen, reason)),
+    )
+    _report_changed(*changed, "dropped", "queued or dead", as_json=as_json)
 
 
 @queue.command()
@@ -213,39 +220,50 @@ class _Progress:
             click.echo(f"{done:,} of {total:,} pages {self._done}", err=True)
 
 
-async def _deliveries(
-    journal: "Journal", *, state: str | None, route: str | None, limit: int | None = None, after: int = 0
-) -> "Sequence[Delivery]":
-    """Page by page, so that the journal is never held up for long. No limit: all."""
-    from dcnios_daemon.core.ports import State
+def _check_choice(ids: Sequence[int], wanted: Selection, *, every: bool) -> None:
+    if bool(ids) + every + bool(wanted) != 1:
+        raise click.UsageError("give ids, or --all, or what they have in common, such as --route")
 
-    found: list[Delivery] = []
-    while limit is None or len(found) < limit:
-        wanted = _PAGE if limit is None else min(_PAGE, limit - len(found))
-        page = await journal.deliveries(
-            state=State(state) if state else None, route=route, after=after, limit=wanted
-        )
-        found.extend(page)
-        if len(page) < wanted:
-            break
-        after = page[-1].id
-    return found
+
+async def _change(
+    journal: "Journal",
+    ids: Sequence[int],
+    wanted: Selection,
+    change: Callable[[Sequence[int]], Awaitable[int]],
+) -> tuple[int, int]:
+    """Change those with the ids, else the dead ones that are wanted. Returns how many were meant, and how
+    many changed."""
+    if ids:
+        return len(ids), await change(ids)
+    meant = changed = 0
+    async for page in wanted.pages(journal, state="dead"):
+        meant += len(page)
+        changed += await change([item.id for item in page]) if page else 0
+    return meant, changed
 
 
 def _print_deliveries(
-    file: Path | None, *, state: str | None, route: str | None, limit: int, after: int = 0, as_json: bool
+    file: Path | None, wanted: Selection, *, state: str | None, limit: int, after: int, as_json: bool
 ) -> int:
     """Print them, and say how many there were."""
-    found = _with_journal(
-        file, lambda journal: _deliveries(journal, state=state, route=route, limit=limit, after=after)
-    )
+
+    async def work(journal: "Journal") -> "Sequence[Delivery]":
+        found: list[Delivery] = []
+        async for page in wanted.pages(journal, state=state, after=after, least=limit):
+            found += page
+            if len(found) >= limit:
+                break
+        return found[:limit]
+
+    found = _with_journal(file, work)
     if as_json:
         _print_structs(found)
     else:
         from dcnios_daemon.config import tables
 
         empty = f"nothing is {state}" if state else "the journal holds no deliveries"
-        where = f" on route {route}" if route else ""
+        where = f" on route {wanted.route}" if wanted.route else ""
+        where += " that is like that" if wanted != Selection(route=wanted.route) else ""
         click.echo(tables.deliveries_text(found, time.time()) if found else empty + where)
     return len(found)
 

@@ -104,6 +104,16 @@ class SinkUnavailable(SinkError):
 
     retryable = True
 
+    def __init__(self, message: str | None = None, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+        """Seconds to wait, when the neighbour said so while it failed."""
+
 
 class OrderRefused(SinkError):
     """This very order can never be taken (400, 403, 422, too large): the delivery is dead."""
+
+    def __init__(self, message: str | None = None, *, answered: bool = False) -> None:
+        super().__init__(message)
+        self.answered = answered
+        """Whether the neighbour itself said so: then it is there, and well."""

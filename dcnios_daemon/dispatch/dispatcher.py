@@ -6,8 +6,7 @@ known; one that certainly does not is given back to the queue. No attempt is bur
 """
 
 import asyncio
-import contextlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 
 from dcnios_daemon.core.clock import Clock
@@ -16,8 +15,9 @@ from dcnios_daemon.dispatch.doubts import Doubts
 from dcnios_daemon.dispatch.fairness import Turns
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook, claimed_for
 from dcnios_daemon.dispatch.outcomes import Outcomes, SinkDesk
-from dcnios_daemon.dispatch.quiet import Quiet
+from dcnios_daemon.dispatch.quiet import NeighbourState, Quiet
 from dcnios_daemon.dispatch.route import BatchClock, Limits, Route
+from dcnios_daemon.dispatch.started import InHand, Started
 from dcnios_daemon.dispatch.submission import Verdict, submit
 from dcnios_daemon.dispatch.until_written import until_written
 from dcnios_daemon.telemetry import events as telemetry
@@ -28,24 +28,6 @@ _AHEAD = 64
 """Orders claimed and waiting for a worker, at most."""
 _QUANTUM = 32
 """Orders that one route claims in one turn, at most."""
-_GATHER = 0.05
-"""Seconds that taken orders may wait to be marked as running together. Whatever ends before that is marked
-once, as ended."""
-
-
-class _InHand:
-    """Counts orders that are being claimed, sent or recorded, for as long as its context lasts."""
-
-    def __init__(self, put_down: Callable[[], None]) -> None:
-        self.count = 0
-        self._put_down = put_down
-
-    def __enter__(self) -> None:
-        self.count += 1
-
-    def __exit__(self, *_: object) -> None:
-        self.count -= 1
-        self._put_down()
 
 
 class Dispatcher:
@@ -64,17 +46,16 @@ class Dispatcher:
         )
         self._turns = Turns({})
         self._batches: dict[str, BatchClock] = {}
-        self._quiet = Quiet(clock)
+        self._quiet = Quiet(clock, workers=WORKERS)
         self._paused: frozenset[str] = frozenset()
         self._ready_sinks: set[str] = set()
         self._dry: set[str] = set()
         self._changes = 0
         self._wake = asyncio.Event()
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
-        self._taken: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD + WORKERS)
-        self._many_taken = asyncio.Event()
+        self._in_hand = InHand(self._awake)
+        self._started = Started(journal, self._book, self._in_hand, together=WORKERS, room=_AHEAD + WORKERS)
         self._doubts = Doubts(self._book, taken=self._took, settle=self._outcomes.settle)
-        self._in_hand = _InHand(self._awake)
         self._draining = False
         self._group: asyncio.TaskGroup
         self.change(routes, limits)
@@ -119,6 +100,14 @@ class Dispatcher:
         """Where that sink reports outcomes."""
         return SinkDesk(sink=sink, outcomes=self._outcomes, journal=self._journal)
 
+    def neighbours(self) -> Sequence[NeighbourState]:
+        """How it stands with each neighbour that was ever sent to."""
+        return self._quiet.neighbours()
+
+    def waiting_routes(self) -> Mapping[str, str]:
+        """Routes that are left alone for want of something of their own, and what that is."""
+        return self._quiet.waiting_routes()
+
     def sink_is_ready(self, sink: str) -> None:
         """The sink has settled its earlier life; orders may go to it."""
         self._ready_sinks.add(sink)
@@ -130,7 +119,7 @@ class Dispatcher:
             group = self._group
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"submit-{number}")
-            group.create_task(self._record(), name="record-started")
+            group.create_task(self._started.run(), name="mark-started")
             await self._pump()
 
     async def drain(self) -> None:
@@ -138,9 +127,9 @@ class Dispatcher:
         what may exist stays in flight for the next life to look for.
         """
         self._draining = True
-        self._many_taken.set()
+        self._started.hurry()
         await self._give_back([self._queue.get_nowait() for _ in range(self._queue.qsize())])
-        while self._in_hand.count or not self._taken.empty():
+        while self._in_hand.count or not self._started.is_empty():
             self._wake.clear()
             await self._wake.wait()
 
@@ -287,25 +276,27 @@ class Dispatcher:
             self._quiet.withdrawn(order, route)
             await self._put_off(order, self._quiet.wait(route) or 0.0, "")
             return
-        verdict, error, asked = await submit(order, route)
-        pause = self._quiet.told(order, route, verdict, asked)
+        answer = await submit(order, route, self._clock)
+        pause, verdict = self._quiet.told(order, route, answer), answer.verdict
         if not self._book.awaits(order):
             return  # its outcome came in before the sink's answer
         if verdict is Verdict.TAKEN:
             self._book.answered(order)
             await self._took(order)
         elif verdict is Verdict.REFUSED and order.in_doubt:
-            doubt = self._doubts.end(order, route, error)
+            doubt = self._doubts.end(order, route, answer.error)
             self._group.create_task(doubt, name=f"doubt {order.name}")
         elif verdict is Verdict.REFUSED:
             self._book.answered(order)
-            refused = Outcome(order=order.name, failure=Failure.REFUSED, reason="Refused", message=error)
+            refused = Outcome(
+                order=order.name, failure=Failure.REFUSED, reason="Refused", message=answer.error
+            )
             await self._outcomes.settle(refused)
         else:
             telemetry.OrderPutOff(
-                route=order.route, order=order.name, error=error, again_in=round(pause, 3)
+                route=order.route, order=order.name, error=answer.error, again_in=round(pause, 3)
             ).emit()
-            await self._put_off(order, pause, error)
+            await self._put_off(order, pause, answer.error)
 
     async def _put_off(self, order: OpenOrder, pause: float, error: str) -> None:
         """Not sent or not taken: it keeps its slot if it may exist, else it makes room for others."""
@@ -325,29 +316,4 @@ class Dispatcher:
             waited=max(0.0, self._clock.now() - order.claims[0].accepted),
         ).emit()
         order.claims = ()
-        await self._taken.put(order)
-        if self._taken.qsize() >= WORKERS:
-            self._many_taken.set()
-
-    async def _record(self) -> None:
-        """Mark as running what the sinks took: whatever came together goes into one transaction."""
-        while True:
-            orders = [await self._taken.get()]
-            with self._in_hand:
-                await self._gather()
-                while not self._taken.empty():
-                    orders.append(self._taken.get_nowait())
-                await until_written(partial(self._started, orders))
-
-    async def _gather(self) -> None:
-        self._many_taken.clear()
-        if not self._draining and self._taken.qsize() < WORKERS:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_GATHER):
-                    await self._many_taken.wait()
-
-    async def _started(self, orders: Iterable[OpenOrder]) -> None:
-        """Only what is still open: the deliveries of an order that has ended may be another one's by now."""
-        still = [order for order in orders if self._book.awaits(order)]
-        if still:
-            await self._journal.started([delivery for order in still for delivery in order.deliveries])
+        await self._started.put(order)

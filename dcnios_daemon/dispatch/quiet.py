@@ -5,17 +5,19 @@ store for its links) is missing is left alone by itself, so that its backlog doe
 again and again, and the other routes go on.
 """
 
-import math
 import random
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.dispatch.limits import Cooldown
 from dcnios_daemon.dispatch.orders import OpenOrder
+from dcnios_daemon.dispatch.pace import Pace
 from dcnios_daemon.dispatch.route import Route
-from dcnios_daemon.dispatch.submission import Verdict
+from dcnios_daemon.dispatch.submission import Answer, Verdict
+from dcnios_daemon.dispatch.voice import Voice
 
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 UNANSWERED = 16
@@ -24,65 +26,152 @@ LONGEST_ASKED = 300.0
 """Seconds: a neighbour that asks for more is asked again after this, by one order."""
 
 
-class Quiet:
-    """The cooldowns of sinks and of routes, and the parked orders: in doubt, but not to be sent now."""
+class NeighbourState(msgspec.Struct, frozen=True, kw_only=True):
+    """How it stands with a neighbour, for people and metrics."""
 
-    def __init__(self, clock: Clock) -> None:
+    sink: str
+    neighbour: str
+    """Which one, where the kind has several; else empty."""
+    at_once: int
+    """Submissions that may wait for its answer at the same time."""
+    unanswered: int
+    failures: int
+    """How often it failed in a row."""
+    pause: float
+    """Seconds that it is left alone still."""
+    error: str
+    """Why, as it said last; empty when all is well."""
+
+    def trouble(self) -> str | None:
+        """What is wrong, in words."""
+        who = f"{self.neighbour}: " if self.neighbour else ""
+        return f"{who}{_waits(self.pause)}: {self.error}" if self.failures else None
+
+
+class _Neighbour:
+    """Whom orders go to."""
+
+    def __init__(self, clock: Clock, place: tuple[str, str], workers: int) -> None:
+        sink, name = place
+        self.cooldown = Cooldown(clock)
+        # Of several neighbours of a kind nothing is known, not even that answering is quick by nature.
+        self.pace = Pace(UNANSWERED, strict=True, heeds_time=False) if name else Pace(workers)
+        self.voice = Voice(clock, sink=sink, neighbour=name)
+        self.error = ""
+
+
+class _Waiting:
+    """A route's own need, and whether it is missing."""
+
+    def __init__(self, clock: Clock, name: str) -> None:
+        self.cooldown = Cooldown(clock)
+        self.voice = Voice(clock, route=name)
+        self.error = ""
+
+
+class Quiet:
+    """The cooldowns of neighbours and of routes, the pace of neighbours, and the parked orders: in doubt, but
+    not to be sent now.
+
+    Args:
+        clock: Tells the time.
+        workers: Submissions at the same time, over all neighbours.
+    """
+
+    def __init__(self, clock: Clock, *, workers: int) -> None:
         self._clock = clock
-        self._sinks: dict[tuple[str, str], Cooldown] = {}
-        self._routes: dict[str, Cooldown] = {}
+        self._workers = workers
+        self._neighbours: dict[tuple[str, str], _Neighbour] = {}
+        self._routes: dict[str, _Waiting] = {}
         self._parked: list[OpenOrder] = []
-        self._unanswered: Counter[tuple[str, str]] = Counter()
+
+    def neighbours(self) -> Sequence[NeighbourState]:
+        """How it stands with each neighbour that was ever sent to."""
+        return [
+            NeighbourState(
+                sink=sink,
+                neighbour=name,
+                at_once=found.pace.limit,
+                unanswered=found.pace.unanswered,
+                failures=found.cooldown.failures,
+                pause=found.cooldown.wait() or 0.0,
+                error=found.error,
+            )
+            for (sink, name), found in self._neighbours.items()
+        ]
+
+    def waiting_routes(self) -> Mapping[str, str]:
+        """Routes that are left alone for want of something of their own, and what that is."""
+        return {
+            name: f"{_waits(found.cooldown.wait() or 0.0)}: {found.error}"
+            for name, found in self._routes.items()
+            if found.cooldown.failures
+        }
 
     def room(self, route: Route) -> float:
         """How many orders of the route may be sent now as far as this goes."""
-        return min(self._places(route), *(cooldown.room() for cooldown in self._of(route)))
+        to = self._to(route)
+        return min(to.pace.room(), *(cooldown.room() for cooldown in self._cooldowns(route)))
 
     def wait(self, route: Route) -> float | None:
         """Seconds until there is room; None when only an answer makes room."""
-        if self._places(route) < 1:
+        if self._to(route).pace.room() < 1:
             return None
-        waits = [cooldown.wait() for cooldown in self._of(route)]
+        waits = [cooldown.wait() for cooldown in self._cooldowns(route)]
         return None if None in waits else max(wait for wait in waits if wait is not None)
 
     def chosen(self, order: OpenOrder, route: Route) -> None:
         """The order is about to be sent."""
-        self._unanswered[_neighbour(route)] += 1
-        for cooldown in self._of(route):
+        self._to(route).pace.chosen(order)
+        for cooldown in self._cooldowns(route):
             cooldown.chosen(order)
 
     def lets(self, order: OpenOrder, route: Route) -> bool:
         """Whether the order may still be sent, now that its turn has come."""
-        return all(cooldown.lets(order) for cooldown in self._of(route))
+        return all(cooldown.lets(order) for cooldown in self._cooldowns(route))
 
     def withdrawn(self, order: OpenOrder, route: Route) -> None:
         """The order is not sent after all."""
-        self._unanswered[_neighbour(route)] -= 1
-        for cooldown in self._of(route):
+        self._to(route).pace.withdrawn(order)
+        for cooldown in self._cooldowns(route):
             cooldown.withdrawn(order)
 
-    def told(self, order: OpenOrder, route: Route, verdict: Verdict, asked: float | None) -> float:
-        """Learn from the sink's answer. Returns the pause, in seconds, for whoever was put off.
-
-        Args:
-            order: What was sent.
-            route: What it was sent for.
-            verdict: What came of it.
-            asked: The pause that the neighbour asked for.
-        """
-        self._unanswered[_neighbour(route)] -= 1
-        sink, own = self._of(route)
-        if verdict in {Verdict.TAKEN, Verdict.REFUSED}:
-            sink.succeeded()
-            own.succeeded()
+    def told(self, order: OpenOrder, route: Route, answer: Answer) -> float:
+        """Learn from what came of sending it. Returns the pause, in seconds, for whoever was put off."""
+        if answer.verdict in {Verdict.TAKEN, Verdict.REFUSED}:
+            self._went_well(order, route, answer)
             return 0.0
-        failing, other = (own, sink) if verdict is Verdict.NOT_NOW else (sink, own)
+        failing: _Neighbour | _Waiting = self._to(route)
+        other: _Neighbour | _Waiting = self._own(route)
+        if answer.verdict is Verdict.NOT_NOW:
+            failing, other = other, failing
+            self._to(route).pace.withdrawn(order)
+        else:
+            self._to(route).pace.failed(order, self._clock.monotonic())
         dice = random.random()  # noqa: S311 - spreads retries, keeps no secret
-        grown = backoff(failing.failures + 1, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=dice)
+        failures = failing.cooldown.failures
+        grown = backoff(failures + 1, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=dice)
+        asked = answer.asked
         pause = min(asked, LONGEST_ASKED) if asked is not None and asked > 0 else grown
-        failing.failed(order, pause)
-        other.withdrawn(order)
+        failing.cooldown.failed(order, pause)
+        failing.error = answer.error
+        failing.voice.failed(answer.error, again_in=pause)
+        other.cooldown.withdrawn(order)
         return pause
+
+    def _went_well(self, order: OpenOrder, route: Route, answer: Answer) -> None:
+        """It was taken; or refused for good, which tells of the neighbour only where it said so itself."""
+        to, own, now = self._to(route), self._own(route), self._clock.monotonic()
+        if not answer.heard:
+            self.withdrawn(order, route)
+            return
+        if to.pace.answered(order, route.name, sent=answer.sent, now=now):
+            to.voice.slow(seconds=now - answer.sent, at_once=to.pace.limit)
+        for well in (to, own):
+            if well.cooldown.lets(order):  # else it was sent before something failed, and ends no pause
+                well.cooldown.succeeded()
+                well.error = ""
+                well.voice.well()
 
     # --- parked orders ----------------------------------------------------------------------------------
 
@@ -104,19 +193,21 @@ class Quiet:
         waits = [self.wait(order.run) for order in self._parked if order.run is not None]
         return min((wait for wait in waits if wait is not None), default=None)
 
-    def _places(self, route: Route) -> float:
-        """How many more orders may be on their way to the route's neighbour."""
-        return UNANSWERED - self._unanswered[_neighbour(route)] if route.neighbour else math.inf
+    def _cooldowns(self, route: Route) -> Iterator[Cooldown]:
+        yield self._to(route).cooldown
+        yield self._own(route).cooldown
 
-    def _of(self, route: Route) -> tuple[Cooldown, Cooldown]:
-        """The sink's, then the route's own."""
-        neighbour = _neighbour(route)
-        if neighbour not in self._sinks:
-            self._sinks[neighbour] = Cooldown(self._clock)
+    def _to(self, route: Route) -> _Neighbour:
+        place = (route.sink, route.neighbour)
+        if place not in self._neighbours:
+            self._neighbours[place] = _Neighbour(self._clock, place, self._workers)
+        return self._neighbours[place]
+
+    def _own(self, route: Route) -> _Waiting:
         if route.name not in self._routes:
-            self._routes[route.name] = Cooldown(self._clock)
-        return self._sinks[neighbour], self._routes[route.name]
+            self._routes[route.name] = _Waiting(self._clock, route.name)
+        return self._routes[route.name]
 
 
-def _neighbour(route: Route) -> tuple[str, str]:
-    return route.sink, route.neighbour
+def _waits(pause: float) -> str:
+    return f"left alone for {pause:.0f} s more" if pause >= 1 else "is tried again"

@@ -3,6 +3,10 @@
 import asyncio
 import enum
 
+import msgspec
+from msgspec.structs import replace
+
+from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import DcniosError, OrderRefused, SinkBusy, SinkUnavailable
 from dcnios_daemon.core.payload import build_payload
 from dcnios_daemon.core.ports import Order
@@ -28,35 +32,53 @@ class Verdict(enum.Enum):
     """It may exist: the sink failed while answering. Send it again, it has the same name."""
 
 
-async def submit(order: OpenOrder, route: Route) -> tuple[Verdict, str, float | None]:
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """What came of sending an order."""
+
+    verdict: Verdict
+    error: str = ""
+    """The error's words."""
+    asked: float | None = None
+    """The pause, in seconds, that the neighbour asked for."""
+    heard: bool = True
+    """Whether the verdict is the neighbour's; else it was never asked."""
+    sent: float = 0.0
+    """When it was sent, in monotonic seconds."""
+
+
+async def submit(order: OpenOrder, route: Route, clock: Clock) -> Answer:
     """Send it, and note whether it may exist now without our knowing.
 
     That doubt ends only with a yes or with its outcome: a neighbour that is busy at the second try says
     nothing about the first.
-
-    Returns:
-        The verdict, the error's words, and the pause in seconds that the neighbour asked for.
     """
+    sent = clock.monotonic()
+    return replace(await _submit(order, route), sent=sent)
+
+
+async def _submit(order: OpenOrder, route: Route) -> Answer:
     limit = asyncio.timeout(ANSWER_WITHIN)
     try:
         async with limit:
             await _send(order, route)
     except OrderRefused as error:
-        return Verdict.REFUSED, str(error), None
+        return Answer(verdict=Verdict.REFUSED, error=str(error), heard=error.answered)
     except SinkBusy as error:
-        return Verdict.SINK_AWAY, str(error), error.retry_after
+        return Answer(verdict=Verdict.SINK_AWAY, error=str(error), asked=error.retry_after)
     except SinkUnavailable as error:
         order.in_doubt = True
-        return Verdict.IN_DOUBT, str(error), None
+        return Answer(verdict=Verdict.IN_DOUBT, error=str(error), asked=error.retry_after)
     except DcniosError as error:
-        return (Verdict.NOT_NOW if error.retryable else Verdict.REFUSED), str(error), None
+        verdict = Verdict.NOT_NOW if error.retryable else Verdict.REFUSED
+        return Answer(verdict=verdict, error=str(error), heard=False)
     except Exception as error:  # noqa: BLE001 - one order's surprise must not stop the others
         order.in_doubt = True
         if limit.expired():
-            return Verdict.IN_DOUBT, f"no answer within {ANSWER_WITHIN:g} s", None
-        return Verdict.REFUSED, f"internal error: {type(error).__name__}: {error}", None
+            return Answer(verdict=Verdict.IN_DOUBT, error=f"no answer within {ANSWER_WITHIN:g} s")
+        said = f"internal error: {type(error).__name__}: {error}"
+        return Answer(verdict=Verdict.REFUSED, error=said, heard=False)
     order.in_doubt = False
-    return Verdict.TAKEN, "", None
+    return Answer(verdict=Verdict.TAKEN)
 
 
 async def _send(order: OpenOrder, route: Route) -> None:

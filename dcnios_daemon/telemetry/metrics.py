@@ -52,6 +52,24 @@ EVENTS = Gauge("dcnios_journal_events", "Events that are not settled", registry=
 BYTES = Gauge("dcnios_journal_bytes", "Their bytes", registry=REGISTRY)
 DELIVERIES = Gauge("dcnios_deliveries", "Deliveries by state", ["route", "state"], registry=REGISTRY)
 PAUSED = Gauge("dcnios_route_paused", "1 while the route is paused", ["route"], registry=REGISTRY)
+AT_ONCE = Gauge(
+    "dcnios_submissions_at_once",
+    "Submissions that a neighbour may have to answer at the same time, as it bears them",
+    ["sink", "neighbour"],
+    registry=REGISTRY,
+)
+UNANSWERED = Gauge(
+    "dcnios_submissions_unanswered",
+    "Submissions that it has to answer now",
+    ["sink", "neighbour"],
+    registry=REGISTRY,
+)
+LEFT_ALONE = Gauge(
+    "dcnios_sink_failures",
+    "How often it failed in a row: above 0 it is left alone, or tried by one submission",
+    ["sink", "neighbour"],
+    registry=REGISTRY,
+)
 _NOW = ("queued", "submitting", "running", "dead")
 
 
@@ -80,6 +98,13 @@ def take_levels(
     for route, counts in deliveries.items():
         for state in _NOW if route else ():
             DELIVERIES.labels(route, state).set(counts.get(state, 0))
+
+
+def take_pace(sink: str, neighbour: str, *, at_once: int, unanswered: int, failures: int) -> None:
+    """Bring the levels of one neighbour up to date."""
+    AT_ONCE.labels(sink, neighbour).set(at_once)
+    UNANSWERED.labels(sink, neighbour).set(unanswered)
+    LEFT_ALONE.labels(sink, neighbour).set(failures)
 
 
 class Lags:

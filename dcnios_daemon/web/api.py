@@ -11,7 +11,7 @@ from dcnios_daemon.core.clock import iso
 from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
 from dcnios_daemon.core.event import cloudevent
 from dcnios_daemon.core.ports import Delivery, Journal, State
-from dcnios_daemon.telemetry.metrics import take_levels
+from dcnios_daemon.telemetry.metrics import take_levels, take_pace
 
 _TIMES = ("time", "accepted", "claimed", "submitted", "settled", "retry_at")
 _MOST = 1000
@@ -65,7 +65,7 @@ class Api:
         ]
 
     async def measure(self) -> None:
-        """Bring the journal's metrics up to date."""
+        """Bring the levels up to date: the journal's, and the pace of each neighbour."""
         stats = await self._journal.stats()
         take_levels(
             events=stats.events,
@@ -74,6 +74,14 @@ class Api:
             routes=self._routes(),
             paused=stats.paused,
         )
+        for state in self._status().get("sinks", ()):
+            take_pace(
+                state["sink"],
+                state["neighbour"],
+                at_once=state["at_once"],
+                unanswered=state["unanswered"],
+                failures=state["failures"],
+            )
 
     async def _get_status(self, _: web.Request) -> web.Response:
         stats = await self._journal.stats()

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from dcnios_daemon import app, cli
-from dcnios_daemon.cli import queue_commands
+from dcnios_daemon.cli import queue_commands, selection
 from dcnios_daemon.config.load import load
 from dcnios_daemon.config.sample import event_from_json
 from dcnios_daemon.core.event import Action, Event
@@ -205,11 +205,11 @@ def test_dead_ones_are_queued_again_by_id() -> None:
     assert {item["attempt"] for item in again if item["id"] in ids} == {2}
 
 
-@pytest.mark.parametrize("selection", [["--all"], ["--route", "gray"]])
-def test_all_dead_ones_are_queued_again(selection: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(queue_commands, "_PAGE", 2)
+@pytest.mark.parametrize("chosen", [["--all"], ["--route", "gray"]])
+def test_all_dead_ones_are_queued_again(chosen: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "PAGE", 2)
     fill([event(number) for number in range(5)], dead=5)
-    assert json.loads(queue("replay", *selection, "--json").stdout) == {"asked": 5, "changed": 5}
+    assert json.loads(queue("replay", *chosen, "--json").stdout) == {"asked": 5, "changed": 5}
     assert dead_ids() == []
 
 
@@ -219,11 +219,59 @@ def test_another_routes_dead_ones_stay_dead() -> None:
     assert len(dead_ids()) == 1
 
 
+SELECTIONS = [
+    (["--source", "uploads"], 5),
+    (["--source", "other"], 0),
+    (["--subject", "inbox/1.*"], 1),
+    (["--subject", "inbox/*"], 5),
+    (["--subject", "*"], 0),
+    (["--failure", "script"], 5),
+    (["--failure", "unknown"], 0),
+    (["--because", "Err*"], 5),
+    (["--because", "OOMKilled"], 0),
+    (["--since", "1h"], 5),
+    (["--until", "1h"], 0),
+    (["--since", "2020-01-01T00:00", "--until", "2099-01-01T00:00Z"], 5),
+    (["--route", "gray", "--failure", "script", "--subject", "inbox/2.png", "--since", "1d"], 1),
+]
+
+
+@pytest.mark.parametrize(("chosen", "count"), SELECTIONS)
+def test_what_has_something_in_common_is_listed_replayed_and_dropped(
+    chosen: list[str], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "PAGE", 2)
+    fill([event(number) for number in range(6)], dead=5)
+    assert len(json.loads(queue("dead", *chosen, "--json").stdout)) == count
+    listed = json.loads(queue("list", "--state", "dead", *chosen, "--json").stdout)
+    assert len(listed) == count
+    assert len(json.loads(queue("dead", *chosen, "--limit", "1", "--json").stdout)) == min(count, 1)
+    dropped = queue("drop", *chosen, "--reason", "known", "--json")
+    assert json.loads(dropped.stdout) == {"asked": count, "changed": count}
+    rest = queue("replay", "--all", "--json")
+    assert json.loads(rest.stdout) == {"asked": 5 - count, "changed": 5 - count}
+    shown = json.loads(queue("list", "--json").stdout)
+    assert sum(item["state"] == "dropped" and item["note"] == "known" for item in shown) == count
+
+
+def test_a_replay_by_what_they_have_in_common_leaves_the_others_dead() -> None:
+    fill([event(number) for number in range(4)], dead=3)
+    assert queue("replay", "--subject", "inbox/[01].png").stdout == "2 queued again\n"
+    assert [item["subject"] for item in json.loads(queue("dead", "--json").stdout)] == ["inbox/2.png"]
+
+
+def test_a_time_that_is_none_is_named() -> None:
+    fill([event(1)], dead=1)
+    result = queue("dead", "--since", "yesterday")
+    assert result.exit_code == 2
+    assert "'yesterday' is neither like 2h" in result.stderr
+
+
 @pytest.mark.parametrize("wrong", [[], ["1", "--all"], ["--all", "--route", "x"]])
 def test_what_to_replay_must_be_said_in_one_way(wrong: list[str]) -> None:
     result = queue("replay", *wrong)
     assert result.exit_code == 2
-    assert "give ids, or --all, or --route" in result.stderr
+    assert "give ids, or --all, or what they have in common" in result.stderr
 
 
 def test_drop_settles_with_a_reason() -> None:
@@ -233,6 +281,8 @@ def test_drop_settles_with_a_reason() -> None:
     assert queue("drop", str(number), "--reason", "test data").stdout == "1 dropped\n"
     [item] = json.loads(queue("list", "--json").stdout)
     assert (item["state"], item["note"]) == ("dropped", "test data")
+    assert "test data" in queue("list").stdout
+    assert "test data" in queue("show", event(1).key).stdout
     assert queue("drop", str(number), "--reason", "again").exit_code == 1
 
 

@@ -223,7 +223,7 @@ ENV_NAMES = st.from_regex(r"[A-Z][A-Za-z0-9]{0,5}(_[A-Za-z0-9]{1,5}){0,2}", full
 SHOPS = st.fixed_dictionaries(
     {"kind": st.just("shop"), "endpoint": TEXTS},
     optional={
-        "access_key": TEXTS.filter(lambda text: text != "~"),  # may be null, and that is how null looks
+        "access_key": TEXTS.filter(lambda text: text not in {"~", "null", "Null", "NULL"}),  # may be null
         "buckets": st.lists(TEXTS, max_size=3),
         "prefix": TEXTS,
         "reconcile": st.integers(0, 10**6),

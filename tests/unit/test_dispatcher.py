@@ -14,7 +14,7 @@ from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Admission, Delivery, Failure, Order, Outcome, State
-from dcnios_daemon.dispatch import doubts, quiet
+from dcnios_daemon.dispatch import doubts, pace, quiet
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.route import Limits, Route
 
@@ -147,10 +147,10 @@ async def test_a_neighbour_that_hangs_leaves_workers_for_others() -> None:
     house.dispatcher = house.make()
     async with house.running():
         await house.give(200)
-        await hanging.until(quiet.UNANSWERED)
+        await hanging.until(pace.FIRST)
         await house.give_to("o", 100, start=1000)
         await other.until(100)
-        assert len(hanging.sent) == quiet.UNANSWERED
+        assert len(hanging.sent) == pace.FIRST
 
 
 async def test_a_neighbour_that_is_away_holds_up_its_own_routes_only(monkeypatch: pytest.MonkeyPatch) -> None:

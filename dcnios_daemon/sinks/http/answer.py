@@ -41,10 +41,11 @@ def failure(answer: Answer, *, where: str, now: float) -> SinkError | None:
         return SinkBusy(words, retry_after=pause)
     if HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST:
         to = f" with {answer.location[:_WORDS]!r}" if answer.location else ""
-        return OrderRefused(f"{where} answers {status}{to}: redirections are not followed, correct url")
+        said = f"{where} answers {status}{to}: redirections are not followed, correct url"
+        return OrderRefused(said, answered=True)
     if status in _DOUBTFUL or not HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR:
-        return SinkUnavailable(words)
-    return OrderRefused(words)
+        return SinkUnavailable(words, retry_after=pause)
+    return OrderRefused(words, answered=True)
 
 
 def _seconds(header: str | None, now: float) -> float | None:

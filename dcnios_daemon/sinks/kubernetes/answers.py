@@ -60,11 +60,14 @@ def failure(status: int, body: bytes, *, retry_after: str | None = None) -> Sink
     out_of_quota = status == HTTPStatus.FORBIDDEN and any(word in said.message for word in _QUOTA)
     if status == HTTPStatus.TOO_MANY_REQUESTS or out_of_quota:
         return SinkBusy(words, retry_after=_seconds(retry_after, said))
-    return _kind(status, said)(words)
+    kind = _kind(status, said)
+    if issubclass(kind, SinkUnavailable):
+        return kind(words, retry_after=_seconds(retry_after, said))
+    return kind(words, answered=True)
 
 
-def _kind(status: int, said: Status) -> type[SinkError]:
-    known: dict[int, type[SinkError]] = {
+def _kind(status: int, said: Status) -> type[SinkUnavailable | OrderRefused]:
+    known: dict[int, type[SinkUnavailable | OrderRefused]] = {
         HTTPStatus.NOT_FOUND: Missing,
         HTTPStatus.GONE: Expired,
         HTTPStatus.UNAUTHORIZED: Unrecognised,

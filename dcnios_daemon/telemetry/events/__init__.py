@@ -19,6 +19,9 @@ from dcnios_daemon.telemetry.events.dispatch import (
     OrderSubmitted,
     RoutePaused,
     RouteResumed,
+    SubmissionsPaused,
+    SubmissionsResumed,
+    SubmissionsSlowed,
 )
 from dcnios_daemon.telemetry.events.files import (
     DirectoriesWatched,
@@ -111,6 +114,9 @@ __all__ = [
     "SourceResumed",
     "StopAsked",
     "StreamLost",
+    "SubmissionsPaused",
+    "SubmissionsResumed",
+    "SubmissionsSlowed",
     "TapeMemoryFull",
     "TaskFailed",
     "TopicReplaced",

@@ -34,10 +34,13 @@ def _of_route(route: str) -> tuple[Counter, Histogram]:
 
 
 class OrderPutOff(Signal):
-    """A sink could not take an order now. It is tried again; no attempt is burnt."""
+    """A sink could not take an order now. It is tried again; no attempt is burnt.
+
+    There are many of these while a neighbour is away; :class:`SubmissionsPaused` is said once a minute.
+    """
 
     name = "order.put_off"
-    level = "warning"
+    level = "debug"
     route: str
     order: str
     error: str
@@ -46,6 +49,44 @@ class OrderPutOff(Signal):
     def measure(self) -> None:
         """See :class:`Signal`."""
         metrics.PUT_OFF.labels(self.route).inc()
+
+
+class SubmissionsPaused(Signal):
+    """A neighbour is left alone because it failed or asked for time, or a route because something of its own
+    is missing. Said once a minute at most."""
+
+    name = "submissions.paused"
+    level = "warning"
+    sink: str
+    neighbour: str
+    route: str
+    error: str
+    again_in: float
+    put_off: int
+    """Submissions that were put off since this was last said."""
+
+
+class SubmissionsSlowed(Signal):
+    """A neighbour answers slowly, and is asked by fewer at the same time. Said once a minute at most."""
+
+    name = "submissions.slowed"
+    level = "warning"
+    sink: str
+    neighbour: str
+    route: str
+    seconds: float
+    """That its last answer took."""
+    at_once: int
+
+
+class SubmissionsResumed(Signal):
+    """What :class:`SubmissionsPaused` told of is over."""
+
+    name = "submissions.resumed"
+    sink: str
+    neighbour: str
+    route: str
+    put_off: int
 
 
 class AttemptEnded(Signal):

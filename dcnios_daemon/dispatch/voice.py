@@ -1,0 +1,46 @@
+"""Saying what is wrong with a neighbour or a route: once a minute at most, however many orders meet it."""
+
+from dcnios_daemon.core.clock import Clock
+from dcnios_daemon.telemetry import events as telemetry
+
+EVERY = 60.0
+"""Seconds."""
+
+
+class Voice:
+    """Speaks of one neighbour, or of one route."""
+
+    def __init__(self, clock: Clock, *, sink: str = "", neighbour: str = "", route: str = "") -> None:
+        self._clock = clock
+        self._who = {"sink": sink, "neighbour": neighbour, "route": route}
+        self._quiet_until = 0.0
+        self._put_off = 0
+        self._trouble_is_known = False
+
+    def failed(self, error: str, *, again_in: float) -> None:
+        """An order was put off."""
+        self._put_off += 1
+        if self._may_speak():
+            telemetry.SubmissionsPaused(
+                **self._who, error=error, again_in=round(again_in, 1), put_off=self._put_off
+            ).emit()
+            self._put_off = 0
+            self._trouble_is_known = True
+
+    def slow(self, *, seconds: float, at_once: int) -> None:
+        """Answers come slowly, and fewer are asked for at the same time."""
+        if self._may_speak():
+            telemetry.SubmissionsSlowed(**self._who, seconds=round(seconds, 3), at_once=at_once).emit()
+
+    def well(self) -> None:
+        """An order was taken as it should."""
+        if self._trouble_is_known:
+            telemetry.SubmissionsResumed(**self._who, put_off=self._put_off).emit()
+            self._trouble_is_known = False
+
+    def _may_speak(self) -> bool:
+        now = self._clock.monotonic()
+        if now < self._quiet_until:
+            return False
+        self._quiet_until = now + EVERY
+        return True
