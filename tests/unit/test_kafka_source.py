@@ -153,7 +153,7 @@ async def test_what_is_read_ahead_is_not_committed_ahead() -> None:
     batch = await source.read()
     broker.write(b"second")
     await source.ack(batch)
-    assert len(source._taken) == 1
+    assert len(source._made) == 1
     assert broker.committed == {("frames", 0): 1}
     ahead = await source.read()
     assert [each.data for each in ahead.events] == [b"second"]
@@ -222,7 +222,7 @@ async def test_a_cancelled_read_loses_nothing(monkeypatch: pytest.MonkeyPatch) -
     fetch = source._membership.fetch
 
     async def hang_at_the_second(*, wait: float, most: int) -> object:
-        if source._taken:
+        if source._made:
             await asyncio.Event().wait()
         return await fetch(wait=wait, most=most)
 
@@ -237,18 +237,18 @@ async def test_a_cancelled_read_loses_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_batches_are_bounded_by_count_and_by_bytes() -> None:
     broker = Broker(partitions=1)
-    for _ in range(2500):
+    for _ in range(5500):
         broker.write(b"")
     for _ in range(190):
         broker.write(bytes(100_000))
     source = made(broker)
     await source.connect(None)
     sizes: list[tuple[int, int]] = []
-    while sum(count for count, _ in sizes) < 2690:
+    while sum(count for count, _ in sizes) < 5690:
         batch = await source.read()
         sizes.append((len(batch.events), sum(len(each.data) for each in batch.events)))
         await source.ack(batch)
-    assert sizes[0] == (2000, 0)
+    assert sizes[0] == (5000, 0)
     assert all(size < 15_000_000 for _, size in sizes)
     assert len(sizes) >= 3
 

@@ -18,7 +18,7 @@ from dcnios_daemon.sources.time_limits import first_error
 from dcnios_daemon.telemetry import events as telemetry
 from dcnios_daemon.telemetry.metrics import Lags
 
-_BATCH_RECORDS = 2000
+_BATCH_RECORDS = 5000
 _BATCH_BYTES = 4 << 20
 _CHUNK = 100
 """Records taken at once, so that big ones cannot carry a batch far over its bound."""
@@ -76,9 +76,9 @@ class KafkaSource:
         self._told: dict[Partition, int] = {}
         """What the group knows, or will by the batch that is given."""
         self._taken: list[Record] = []
-        """Fetched but not yet given: a read that is cancelled half-way leaves them for the next."""
+        """Fetched but not yet made events of: a read that is cancelled half-way leaves them for the next."""
         self._made: list[Event] = []
-        """The events of the first of them."""
+        """Not yet given, likewise."""
         self._given: Batch | None = None
         self._nothing_given = asyncio.Event()
         self._nothing_given.set()
@@ -95,12 +95,13 @@ class KafkaSource:
         await self._membership.join(revoked=self._revoked, assigned=self._assigned, strayed=self._strayed)
 
     async def read(self) -> Batch:
-        """The next records, at most some hundreds or a few MiB; what was not acknowledged comes again.
+        """The next records, at most 5,000 or a few MiB; what was not acknowledged comes again.
 
         A batch without records moves the group on over what is none: the ends of transactions.
         """
         while self._given is None:
-            await self._take()
+            if self._failure is None:
+                await self._take()
             if self._failure is not None:
                 raise self._failure
             if self._is_ours:
@@ -197,16 +198,15 @@ class KafkaSource:
 
     async def _take(self, *, wait: float = _POLL) -> None:
         """Wait for records, then add what is there without waiting, up to the bounds; make events of all."""
-        room = _BATCH_BYTES - _bytes(self._taken)
-        while True:
-            await self._make()
-            if len(self._taken) >= _BATCH_RECORDS or room <= 0:
-                break
-            fetched = await self._membership.fetch(wait=0 if self._taken else wait, most=_CHUNK)
+        await self._make()
+        room = _BATCH_BYTES - sum([len(event.data) for event in self._made])
+        while len(self._made) < _BATCH_RECORDS and room > 0:
+            fetched = await self._membership.fetch(wait=0 if self._made else wait, most=_CHUNK)
             if not fetched:
                 break
             self._taken += fetched
-            room -= _bytes(fetched)
+            room -= sum([len(record.value or b"") for record in fetched])
+            await self._make()
             await asyncio.sleep(0)  # what was there already was no wait
         now = self._clock.monotonic()
         if now - self._lags_shown >= _LAG_EVERY and self._is_ours:
@@ -225,8 +225,8 @@ class KafkaSource:
 
     async def _make(self) -> None:
         """Make events of what was taken, once the schemas of its values are known."""
-        await self._values.learn([record.value for record in self._taken[len(self._made) :]])
-        new = self._taken[len(self._made) :]  # a rebalance may have dropped some meanwhile
+        await self._values.learn([record.value for record in self._taken])
+        new, self._taken = self._taken, []  # perhaps fewer now: a rebalance drops them
         self._made += [self._values.decoded(self._reader.event(record)) for record in new]
 
     def _give(self) -> None:
@@ -246,10 +246,10 @@ class KafkaSource:
         told |= moved
         self._given = Batch(
             events=tuple(self._made),
-            cursor=msgspec.json.encode(self._memory).decode() if self._taken or is_first else None,
+            cursor=msgspec.json.encode(self._memory).decode() if self._made or is_first else None,
             receipt=_Receipt(self._term, moved),
         )
-        self._taken, self._made = [], []
+        self._made = []
         self._nothing_given.clear()
 
     def _remember(self, topic: str, partition: int, offset: int) -> None:
@@ -263,10 +263,6 @@ class KafkaSource:
 def _static_name(settings: KafkaSettings, *, default: str) -> str | None:
     given = settings.static_member
     return given if isinstance(given, str) else default if given else None
-
-
-def _bytes(records: Sequence[Record]) -> int:
-    return sum([len(record.value or b"") for record in records])
 
 
 def _decoded(cursor: str | None) -> dict[str, Memory]:
