@@ -20,6 +20,9 @@ from dcnios_daemon.core.ports import Admission, Appended
 
 _KEY_BYTES = 20
 _QUEUED = int(Code.QUEUED)
+_EVENT_COLUMNS = 9
+_DELIVERY_COLUMNS = 4
+_UNROUTED_COLUMNS = 4
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -100,9 +103,12 @@ class _Intake:
         self._routes: dict[tuple[str, ...], tuple[int, ...]] = {}
         """Their numbers, each once."""
         self._put: set[bytes] = set()
-        self._events: list[tuple[object, ...]] = []
-        self._deliveries: list[tuple[int, int, int, int]] = []
-        self._unrouted: list[tuple[int, int, float, int]] = []
+        self._renewed = False
+        """Whether one of them belongs to an event that was there before."""
+        self._events: list[object] = []
+        """Rows back to back, like the next two: as tuples they would be work for the collector of cycles."""
+        self._deliveries: list[int] = []
+        self._unrouted: list[float] = []
 
     def take(self, arrival: Arrival, keys: Sequence[bytes], marks: Watermarks) -> Appended | JournalFull:
         """Put one call's events down, unless a bound was reached before it."""
@@ -124,8 +130,8 @@ class _Intake:
         tx, known = self._tx, self._known
         number = tx.number(source)
         tx.changed = tx.changed or bool(admissions)
-        first, size = tx.books.number("next"), 0
-        events, unrouted, deliveries = len(self._events), len(self._unrouted), len(self._deliveries)
+        first, size, accepted, unrouted = tx.books.number("next"), 0, 0, 0
+        deliveries = len(self._deliveries)
         for key, admission in zip(keys, admissions, strict=True):
             met = known.get(key)
             if met is not None and (met.routed or not admission.routes):
@@ -136,15 +142,16 @@ class _Intake:
                 tx.hold(key.hex())
             known[key] = Known(first, tx.moment, bool(admission.routes))
             self._put.add(key)
+            accepted += 1
             if admission.routes:
                 first, weighed = self._route(first, key, number, admission)
                 size += weighed
             else:
                 first = self._count_only(first, key, number, admission.event)
+                unrouted += 1
         tx.add("next", first - tx.books.number("next"))
-        self._enter(deliveries, unrouted=len(self._unrouted) - unrouted)
-        accepted = len(self._events) - events
-        tx.add("events", accepted - len(self._unrouted) + unrouted)
+        self._enter(deliveries, unrouted=unrouted)
+        tx.add("events", accepted - unrouted)
         tx.add("bytes", size)
         return accepted
 
@@ -156,23 +163,23 @@ class _Intake:
             self._routes[admission.routes] = routes
         head, n = pack(head_of(event)), len(routes)
         size = weight(head, event.data)
-        self._events.append((first, key, source, self._tx.now, n, n, size, head, event.data))
+        self._events += (first, key, source, self._tx.now, n, n, size, head, event.data)
         for place, route in enumerate(routes, start=first):
-            self._deliveries.append((place, first, route, _QUEUED))
+            self._deliveries += (place, first, route, _QUEUED)
         return first + n, size
 
     def _count_only(self, first: int, key: bytes, source: int, event: Event) -> int:
         """Put an event down that no route wants. Returns the next free id."""
         tx = self._tx
-        self._events.append((first, key, source, tx.now, 1, 0, 0, pack(head_of(event)), None))
-        self._unrouted.append((first, first, tx.now, tx.add("turn", 1)))
+        self._events += (first, key, source, tx.now, 1, 0, 0, pack(head_of(event)), None)
+        self._unrouted += (first, first, tx.now, tx.add("turn", 1))
         tx.remember(key.hex())
         return first + 1
 
     def _enter(self, delivery: int, *, unrouted: int) -> None:
-        """Count by route and state what was put down, from this delivery on."""
+        """Count by route and state what was put down, from this delivery's row on."""
         tx = self._tx
-        for route, n in Counter([route for _, _, route, _ in self._deliveries[delivery:]]).items():
+        for route, n in Counter(self._deliveries[delivery + 2 :: _DELIVERY_COLUMNS]).items():
             tx.count(route, _QUEUED, n)
         if unrouted:
             tx.add("history", unrouted)
@@ -180,6 +187,7 @@ class _Intake:
 
     def _renew(self, key: bytes, known: Known) -> None:
         if key in self._fading:
+            self._renewed = True
             self._fading.remove(key)
             known.since = self._tx.moment
             self._put.add(key)
@@ -188,8 +196,11 @@ class _Intake:
     def write(self) -> None:
         """Put all rows down."""
         tx = self._tx
-        known = [(key, self._known[key]) for key in sorted(self._put)]
-        tx.run_rows("put_keys", [(key, one.event, one.since, one.routed) for key, one in known])
-        tx.run_rows("add_events", self._events)
-        tx.run_rows("add_deliveries", self._deliveries)
-        tx.run_rows("add_unrouted", self._unrouted)
+        tx.run_flat("add_events", self._events, columns=_EVENT_COLUMNS)
+        if self._events and not self._renewed:
+            tx.run("put_new_keys", since=tx.moment, first=self._events[0])
+        else:
+            known = [(key, self._known[key]) for key in sorted(self._put)]
+            tx.run_rows("put_keys", [(key, one.event, one.since, one.routed) for key, one in known])
+        tx.run_flat("add_deliveries", self._deliveries, columns=_DELIVERY_COLUMNS)
+        tx.run_flat("add_unrouted", self._unrouted, columns=_UNROUTED_COLUMNS)

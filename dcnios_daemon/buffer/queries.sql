@@ -63,6 +63,12 @@ SELECT json_group_array(id) FROM events WHERE open > 0 AND id IN (SELECT value F
 -- name: put_keys
 INSERT OR REPLACE INTO keys (key, event, since, routed) VALUES (?, ?, ?, ?);
 
+-- The same where all belong to new events, from an id on. In the order of the keys, or each would cost a page;
+-- of a key that is there twice (no route wanted it, then one did) the later event counts.
+-- name: put_new_keys
+INSERT OR REPLACE INTO keys (key, event, since, routed)
+SELECT key, id, :since, open > 0 FROM events WHERE id >= :first ORDER BY key, id;
+
 -- name: add_events
 INSERT INTO events (id, key, source, accepted, routes, open, bytes, head, data)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?);

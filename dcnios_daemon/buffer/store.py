@@ -29,6 +29,8 @@ _PRAGMAS = (
     "PRAGMA mmap_size = 0",  # mapped pages would count as our memory
     "PRAGMA secure_delete = OFF",
 )
+# sqlite3 looks for an adapter of each bytes object, and not finding one takes longer than binding it.
+sqlite3.register_adapter(bytes, bytes)
 _DAMAGED = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 
 

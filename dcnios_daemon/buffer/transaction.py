@@ -53,14 +53,23 @@ class Transaction:
 
     def run_rows(self, name: str, rows: Sequence[Sequence[object]]) -> None:
         """Run a statement that has a VALUES group for all rows, many at a time."""
-        for step in _steps(rows):
-            flat = list(itertools.chain.from_iterable(step))
-            self._connection.execute(repeated(name, len(step)), flat)
+        if rows:
+            self.run_flat(name, list(itertools.chain.from_iterable(rows)), columns=len(rows[0]))
+
+    def run_flat(self, name: str, values: Sequence[object], *, columns: int) -> None:
+        """The same for the values of all rows, one row after the other."""
+        start = 0
+        for step in _steps(len(values) // columns):
+            end = start + step * columns
+            self._connection.execute(repeated(name, step), values[start:end])
+            start = end
 
     def run_keys(self, name: str, keys: Sequence[bytes]) -> Iterator[Sequence[Any]]:
         """Run a statement that ends in ``IN (?)`` for all keys, many at a time; gives all its rows."""
-        for step in _steps(keys):
-            yield from self._connection.execute(repeated(name, len(step)), step)
+        start = 0
+        for step in _steps(len(keys)):
+            yield from self._connection.execute(repeated(name, step), keys[start : start + step])
+            start += step
 
     def to_wall(self, moment: float) -> float:
         """A moment of the journal's own time as the wall clock will show it."""
@@ -157,9 +166,8 @@ def split_keys(packed: bytes) -> list[bytes]:
     return [packed[start : start + _KEY_BYTES] for start in range(0, len(packed), _KEY_BYTES)]
 
 
-def _steps(rows: Sequence[T]) -> Iterable[Sequence[T]]:
-    start = 0
-    while start < len(rows):
-        size = next(size for size in STEPS if size <= len(rows) - start)
-        yield rows[start : start + size]
-        start += size
+def _steps(rows: int) -> Iterable[int]:
+    while rows:
+        step = next(step for step in STEPS if step <= rows)
+        yield step
+        rows -= step

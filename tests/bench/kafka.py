@@ -70,7 +70,7 @@ async def main() -> None:
     """Run it."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=7)
-    parser.add_argument("--count", type=int, default=50_000, help="records in a block")
+    parser.add_argument("--count", type=int, default=100_000, help="records in a block")
     given = parser.parse_args()
     out = REPOSITORY / ".bench"
     out.mkdir(exist_ok=True)

@@ -145,6 +145,67 @@ async def test_nothing_is_committed_before_the_acknowledgement() -> None:
     await source.aclose()
 
 
+async def test_what_is_read_ahead_is_not_committed_ahead() -> None:
+    broker = Broker(partitions=1)
+    broker.write(b"first")
+    source = made(broker)
+    await source.connect(None)
+    batch = await source.read()
+    broker.write(b"second")
+    await source.ack(batch)
+    assert len(source._made) == 1
+    assert broker.committed == {("frames", 0): 1}
+    ahead = await source.read()
+    assert [each.data for each in ahead.events] == [b"second"]
+    assert broker.committed == {("frames", 0): 1}
+    await source.ack(ahead)
+    assert broker.committed == {("frames", 0): 2}
+
+
+async def test_what_is_read_ahead_is_dropped_at_a_rebalance() -> None:
+    broker = Broker(partitions=1)
+    broker.write(b"first")
+    source = made(broker)
+    await source.connect(None)
+    batch = await source.read()
+    broker.write(b"second")
+    await source.ack(batch)
+    await broker.rebalance()
+    assert [each.data for each in (await source.read()).events] == [b"second"]
+
+
+async def test_what_goes_wrong_reading_ahead_harms_no_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(partitions=1)
+    broker.write(b"x")
+    source = made(broker)
+    await source.connect(None)
+    batch = await source.read()
+
+    async def fails(**_: object) -> object:
+        raise Disconnected("gone")
+
+    monkeypatch.setattr(source._membership, "fetch", fails)
+    await source.ack(batch)
+    assert broker.committed == {("frames", 0): 1}
+    with pytest.raises(Disconnected):
+        await source.read()
+
+
+async def test_a_commit_that_fails_says_so_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker = Broker(partitions=1)
+    broker.write(b"x")
+    source = made(broker)
+    await source.connect(None)
+
+    async def fails(_offsets: object) -> bool:
+        raise Disconnected("gone")
+
+    batch = await source.read()
+    monkeypatch.setattr(source._membership, "commit", fails)
+    with pytest.raises(Disconnected):
+        await source.ack(batch)
+
+
 async def test_a_batch_that_was_not_acknowledged_comes_again() -> None:
     broker = Broker()
     broker.write(b"x")
@@ -161,7 +222,7 @@ async def test_a_cancelled_read_loses_nothing(monkeypatch: pytest.MonkeyPatch) -
     fetch = source._membership.fetch
 
     async def hang_at_the_second(*, wait: float, most: int) -> object:
-        if source._taken:
+        if source._made:
             await asyncio.Event().wait()
         return await fetch(wait=wait, most=most)
 
@@ -176,18 +237,18 @@ async def test_a_cancelled_read_loses_nothing(monkeypatch: pytest.MonkeyPatch) -
 
 async def test_batches_are_bounded_by_count_and_by_bytes() -> None:
     broker = Broker(partitions=1)
-    for _ in range(2500):
+    for _ in range(5500):
         broker.write(b"")
     for _ in range(190):
         broker.write(bytes(100_000))
     source = made(broker)
     await source.connect(None)
     sizes: list[tuple[int, int]] = []
-    while sum(count for count, _ in sizes) < 2690:
+    while sum(count for count, _ in sizes) < 5690:
         batch = await source.read()
         sizes.append((len(batch.events), sum(len(each.data) for each in batch.events)))
         await source.ack(batch)
-    assert sizes[0] == (2000, 0)
+    assert sizes[0] == (5000, 0)
     assert all(size < 15_000_000 for _, size in sizes)
     assert len(sizes) >= 3
 

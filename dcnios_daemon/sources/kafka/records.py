@@ -13,6 +13,7 @@ from dcnios_daemon.kafka.headers import INSTANCE_HEADER, KEY_HEADER
 
 _KEY = re.compile(rb"[0-9a-f]{%d}" % KEY_HEX)
 _JSON_ENDS = frozenset({b"{}", b"[]"})
+_MESSAGE, _REMOVED = Action.MESSAGE, Action.REMOVED
 _PEEK = 64
 _JSON = msgspec.json.Decoder(msgspec.Raw)
 
@@ -46,39 +47,39 @@ class Reader:
         self._source = source
         self._instance = instance.encode()
         self._clock = clock
-        self._keys: dict[tuple[str, int], KeyMaker] = {}
-        """By topic and partition."""
+        self._parts: dict[tuple[str, int], tuple[str, KeyMaker]] = {}
+        """By topic and partition: the partition as text, and what makes its keys."""
 
     def event(self, record: Record) -> Event:
         """The record as an event: ``message``, or ``removed`` for a tombstone (no value at all)."""
         topic, partition, offset, timestamp = record.topic, record.partition, record.offset, record.timestamp
-        attributes = {"partition": str(partition), "offset": str(offset)}
-        key = None
+        part, keys = self._parts.get((topic, partition)) or self._part(topic, partition)
+        attributes = {"partition": part, "offset": str(offset)}
+        key = said = None
         if record.key is not None:
             attributes["record_key"] = record.key.decode("utf-8", "replace")
         if record.headers:
             for header, text in record.headers:
                 attributes[f"header.{header.lower()}"] = (text or b"").decode("utf-8", "replace")
             key = self._kept_key(dict(record.headers))
+            said = attributes.get("header.content-type")
         data = record.value or b""
         return Event(
-            key=key or self._key_maker(topic, partition).key(offset, timestamp),
+            key=key or keys.key(offset, timestamp),
             source=self._source,
             kind="kafka",
             subject=topic,
-            action=Action.MESSAGE if record.value is not None else Action.REMOVED,
+            action=_MESSAGE if record.value is not None else _REMOVED,
             time=timestamp / 1000 if timestamp >= 0 else self._clock.now(),
             size=len(data),
             data=data,
-            content_type=attributes.get("header.content-type") or content_type(data),
+            content_type=said or content_type(data),
             attributes=attributes,
         )
 
-    def _key_maker(self, topic: str, partition: int) -> KeyMaker:
-        maker = self._keys.get((topic, partition))
-        if maker is None:
-            maker = self._keys[topic, partition] = KeyMaker(self._source, topic, partition)
-        return maker
+    def _part(self, topic: str, partition: int) -> tuple[str, KeyMaker]:
+        part = self._parts[topic, partition] = str(partition), KeyMaker(self._source, topic, partition)
+        return part
 
     def _kept_key(self, headers: Mapping[str, bytes | None]) -> str | None:
         key = headers.get(KEY_HEADER) or b""
@@ -98,7 +99,8 @@ def content_type(data: bytes) -> str:
     if ends in _JSON_ENDS:
         try:
             _JSON.decode(data)
-            data.decode()
+            if not data.isascii():
+                data.decode()
         except (msgspec.DecodeError, UnicodeDecodeError):
             return "application/octet-stream"
         return "application/json"

@@ -7,16 +7,18 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import SourceError
+from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Batch
 from dcnios_daemon.sources.kafka.membership import Membership
 from dcnios_daemon.sources.kafka.places import Memory, Partition, Places
 from dcnios_daemon.sources.kafka.records import Reader, Record
 from dcnios_daemon.sources.kafka.settings import KafkaSettings
 from dcnios_daemon.sources.kafka.values import Values
+from dcnios_daemon.sources.time_limits import first_error
 from dcnios_daemon.telemetry import events as telemetry
 from dcnios_daemon.telemetry.metrics import Lags
 
-_BATCH_RECORDS = 2000
+_BATCH_RECORDS = 5000
 _BATCH_BYTES = 4 << 20
 _CHUNK = 100
 """Records taken at once, so that big ones cannot carry a batch far over its bound."""
@@ -74,7 +76,9 @@ class KafkaSource:
         self._told: dict[Partition, int] = {}
         """What the group knows, or will by the batch that is given."""
         self._taken: list[Record] = []
-        """Fetched but not yet given: a read that is cancelled half-way leaves them for the next."""
+        """Fetched but not yet made events of: a read that is cancelled half-way leaves them for the next."""
+        self._made: list[Event] = []
+        """Not yet given, likewise."""
         self._given: Batch | None = None
         self._nothing_given = asyncio.Event()
         self._nothing_given.set()
@@ -91,21 +95,32 @@ class KafkaSource:
         await self._membership.join(revoked=self._revoked, assigned=self._assigned, strayed=self._strayed)
 
     async def read(self) -> Batch:
-        """The next records, at most some hundreds or a few MiB; what was not acknowledged comes again.
+        """The next records, at most 5,000 or a few MiB; what was not acknowledged comes again.
 
         A batch without records moves the group on over what is none: the ends of transactions.
         """
         while self._given is None:
-            await self._take()
+            if self._failure is None:
+                await self._take()
             if self._failure is not None:
                 raise self._failure
-            await self._values.learn([record.value for record in self._taken])
             if self._is_ours:
                 self._give()
         return self._given
 
     async def ack(self, batch: Batch) -> None:
-        """Commit the batch's offsets to the group, unless its partitions were taken away meanwhile."""
+        """Commit the batch's offsets to the group, unless its partitions were taken away meanwhile.
+
+        While the broker is at it, make events of what has come since: for the next read, not for this commit.
+        """
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._commit(batch), name=f"{self._name}: commit")
+                await self._take_ahead()
+        except ExceptionGroup as errors:
+            raise first_error(errors) from errors
+
+    async def _commit(self, batch: Batch) -> None:
         receipt = batch.receipt
         try:
             if isinstance(receipt, _Receipt) and receipt.term == self._term:
@@ -135,7 +150,7 @@ class KafkaSource:
     async def _revoked(self) -> None:
         """The partitions may go to others: let the journal finish what it was given, forget the rest."""
         self._is_ours = False
-        self._taken = []
+        self._taken, self._made = [], []
         try:
             async with asyncio.timeout(_REVOKE_PATIENCE):
                 await self._nothing_given.wait()
@@ -181,16 +196,18 @@ class KafkaSource:
 
     # --- records --------------------------------------------------------------------------------------------
 
-    async def _take(self) -> None:
-        """Wait for records, then add what is there without waiting, up to the bounds."""
-        room = _BATCH_BYTES - _bytes(self._taken)
-        while len(self._taken) < _BATCH_RECORDS and room > 0:
-            wait = 0.0 if self._taken else _POLL
-            fetched = await self._membership.fetch(wait=wait, most=_CHUNK)
+    async def _take(self, *, wait: float = _POLL) -> None:
+        """Wait for records, then add what is there without waiting, up to the bounds; make events of all."""
+        await self._make()
+        room = _BATCH_BYTES - sum([len(event.data) for event in self._made])
+        while len(self._made) < _BATCH_RECORDS and room > 0:
+            fetched = await self._membership.fetch(wait=0 if self._made else wait, most=_CHUNK)
             if not fetched:
                 break
             self._taken += fetched
-            room -= _bytes(fetched)
+            room -= sum([len(record.value or b"") for record in fetched])
+            await self._make()
+            await asyncio.sleep(0)  # what was there already was no wait
         now = self._clock.monotonic()
         if now - self._lags_shown >= _LAG_EVERY and self._is_ours:
             self._lags.show(self._membership.lags())
@@ -198,6 +215,19 @@ class KafkaSource:
         if now - self._probed > _PROBE_AFTER:
             await self._membership.check_topics()
             self._probed = now
+
+    async def _take_ahead(self) -> None:
+        """Take what is there. What goes wrong here is raised by the next read."""
+        try:
+            await self._take(wait=0)
+        except SourceError as error:
+            self._failure = error
+
+    async def _make(self) -> None:
+        """Make events of what was taken, once the schemas of its values are known."""
+        await self._values.learn([record.value for record in self._taken])
+        new, self._taken = self._taken, []  # perhaps fewer now: a rebalance drops them
+        self._made += [self._values.decoded(self._reader.event(record)) for record in new]
 
     def _give(self) -> None:
         """Make a batch of what was taken, if there is anything to tell the journal or the group.
@@ -215,11 +245,11 @@ class KafkaSource:
             self._remember(topic, partition, offset)
         told |= moved
         self._given = Batch(
-            events=tuple([self._values.decoded(self._reader.event(record)) for record in self._taken]),
-            cursor=msgspec.json.encode(self._memory).decode() if self._taken or is_first else None,
+            events=tuple(self._made),
+            cursor=msgspec.json.encode(self._memory).decode() if self._made or is_first else None,
             receipt=_Receipt(self._term, moved),
         )
-        self._taken = []
+        self._made = []
         self._nothing_given.clear()
 
     def _remember(self, topic: str, partition: int, offset: int) -> None:
@@ -233,10 +263,6 @@ class KafkaSource:
 def _static_name(settings: KafkaSettings, *, default: str) -> str | None:
     given = settings.static_member
     return given if isinstance(given, str) else default if given else None
-
-
-def _bytes(records: Sequence[Record]) -> int:
-    return sum([len(record.value or b"") for record in records])
 
 
 def _decoded(cursor: str | None) -> dict[str, Memory]:
