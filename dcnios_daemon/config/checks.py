@@ -7,6 +7,7 @@ from typing import Any
 
 from dcnios_daemon.config.document import Path
 from dcnios_daemon.config.kinds import Block
+from dcnios_daemon.config.loops import check_loops
 from dcnios_daemon.config.model import DaemonSettings, Results, Route, run_path
 from dcnios_daemon.config.wording import suggest
 from dcnios_daemon.core.errors import ConfigError
@@ -36,6 +37,7 @@ def check(
         _check_stage_in(settings, name, wrong)
         _check_stage_out(settings, name, sources, wrong)
     _check_exposure(settings, wrong)
+    check_loops(settings, wrong)
 
 
 def check_files(settings: DaemonSettings, wrong: Wrong) -> None:

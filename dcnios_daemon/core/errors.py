@@ -110,8 +110,15 @@ class SinkUnavailable(SinkError):
         """Seconds to wait, when the neighbour said so while it failed."""
 
 
+class SinkMisconfigured(SinkError):
+    """The neighbour is there, but our address, login or right is wrong, or so it seems (404 while it is
+    deployed anew). Not taken: wait until somebody mends it, burn no attempt. Nobody else's trouble."""
+
+    retryable = True
+
+
 class OrderRefused(SinkError):
-    """This very order can never be taken (400, 403, 422, too large): the delivery is dead."""
+    """This very order can never be taken (400, 422, too large): the delivery is dead."""
 
     def __init__(self, message: str | None = None, *, answered: bool = False) -> None:
         super().__init__(message)

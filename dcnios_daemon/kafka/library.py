@@ -1,4 +1,4 @@
-"""The client library, loaded at its first use, its log shut and a fault mended; and what it cannot ask."""
+"""The client library, loaded at its first use, its log shut and faults mended; and what it cannot ask."""
 
 import asyncio
 import functools
@@ -21,6 +21,7 @@ def library() -> Any:  # noqa: ANN401 - untyped
 
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL + 1)
     aiokafka.conn.OAuthAuthenticator = _strict(aiokafka)
+    _teach(aiokafka.errors)
     return aiokafka
 
 
@@ -44,6 +45,26 @@ def _strict(aiokafka: Any) -> Any:  # noqa: ANN401 - untyped
             return await super().step(answer)
 
     return StrictAuthenticator
+
+
+def _teach(errors: Any) -> None:  # noqa: ANN401 - untyped
+    """Answers to a record that it has no name for, and would call *unknown*, which says nothing.
+
+    https://kafka.apache.org/protocol.html#protocol_error_codes
+    """
+
+    class InvalidRecordError(errors.BrokerResponseError):  # type: ignore[misc]
+        errno = 87
+        message = "INVALID_RECORD"
+        description = "The broker does not take the record as it is."
+
+    class UnsupportedCompressionTypeError(errors.BrokerResponseError):  # type: ignore[misc]
+        errno = 76
+        message = "UNSUPPORTED_COMPRESSION_TYPE"
+        description = "The broker does not take this compression."
+
+    for error in (InvalidRecordError, UnsupportedCompressionTypeError):
+        errors.kafka_errors.setdefault(error.errno, error)
 
 
 LIES = (ValueError, LookupError, AssertionError)

@@ -1,5 +1,6 @@
 """What can be said of a Kafka cluster in the configuration."""
 
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -11,6 +12,11 @@ Bootstrap = Annotated[str, StringConstraints(pattern=r"^(\[[0-9a-fA-F:.]+\]|[^\s
 """``host:port``."""
 Topic = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,249}$")]
 """What Kafka allows as a topic's name."""
+
+
+def addresses(bootstrap: Iterable[str], topic: str) -> Sequence[str]:
+    """What a topic is called by each of the brokers: two that share one of these are the same."""
+    return [f"kafka://{broker.lower()}/{topic}" for broker in bootstrap]
 
 
 class KafkaSecurity(Settings):

@@ -8,6 +8,7 @@ import msgspec
 
 from dcnios_daemon.core.ports import Sink
 from dcnios_daemon.core.settings import Settings
+from dcnios_daemon.kafka.settings import addresses
 from dcnios_daemon.sinks.dry_run import DryRun, DryRunSink
 from dcnios_daemon.sinks.http import HttpRun, HttpSink
 from dcnios_daemon.sinks.http import check as http_check
@@ -34,6 +35,9 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
     further.
     ``any_payload``: whether orders may hold what is no text, or more than an annotation takes. ``runs``: the
     blocks of this kind by their place in the configuration."""
+    writes_to: Callable[[Any], Sequence[str]] = lambda _: ()
+    """From a ``run`` block: the addresses that a source could read again what it writes from
+    (``kafka://broker:9092/topic``)."""
     neighbour: Callable[[Any], str] | None = None
     """From a ``run`` block: whom it talks to, where not all of the kind talk to the same. When one of them is
     away, only its own routes wait."""
@@ -44,8 +48,20 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
 
 KINDS: dict[str, SinkKind] = {
     "job": SinkKind(settings=JobRun, build=JobSink, check=job_check, keep=attrgetter("keep")),
-    "http": SinkKind(settings=HttpRun, build=HttpSink, check=http_check, neighbour=http_neighbour),
-    "kafka": SinkKind(settings=KafkaRun, build=KafkaSink, check=kafka_check, neighbour=kafka_neighbour),
+    "http": SinkKind(
+        settings=HttpRun,
+        build=HttpSink,
+        check=http_check,
+        neighbour=http_neighbour,
+        writes_to=lambda run: (run.url,),
+    ),
+    "kafka": SinkKind(
+        settings=KafkaRun,
+        build=KafkaSink,
+        check=kafka_check,
+        neighbour=kafka_neighbour,
+        writes_to=lambda run: addresses(run.bootstrap, run.topic),
+    ),
     "process": SinkKind(settings=ProcessRun, build=ProcessSink),
     "dry-run": SinkKind(settings=DryRun, build=DryRunSink),
 }

@@ -47,6 +47,8 @@ class SourceKind(msgspec.Struct, frozen=True, kw_only=True):
     """``setup(name=…, settings=…, arn=…, dry_run=…)`` has the server tell the daemon (``arn``: by which of
     its targets; None: found out), and yields what it did, or would do, line by line. It takes away nothing
     that is there, and does nothing the second time. None: there is nothing to do."""
+    reads: Callable[[Any, str], bool] = lambda *_: False
+    """From its settings and an address (``sinks.registry.SinkKind.writes_to``): whether it reads that."""
     any_payload: bool = False
     """Whether its events may hold what is no text, or more than an annotation takes."""
     token: Callable[[Any], Secret | None] = lambda _: None
@@ -70,7 +72,13 @@ KINDS: dict[str, SourceKind] = {
         store=lambda settings: FileStore(settings.path),
         check=directory_check.check,
     ),
-    "kafka": SourceKind(settings=KafkaSettings, build=KafkaSource, check=kafka_check.check, any_payload=True),
+    "kafka": SourceKind(
+        settings=KafkaSettings,
+        build=KafkaSource,
+        check=kafka_check.check,
+        reads=KafkaSettings.reads,
+        any_payload=True,
+    ),
     "minio": SourceKind(
         settings=MinioSettings,
         build=MinioSource,

@@ -1,6 +1,7 @@
 """The Kafka sink against a real broker: what it writes, what is refused, and brokers that go and come."""
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Sequence
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from aiokafka import AIOKafkaConsumer
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.protocol.admin import CreateAclsRequest
 
@@ -153,6 +154,12 @@ async def test_a_record_that_is_too_large_is_refused_and_holds_up_nobody(kafka: 
     assert len({record.key for record in found}) == len(found) == 40
 
 
+async def insist(plan: KafkaPlan, order: Order) -> None:
+    while True:
+        with contextlib.suppress(SinkUnavailable):
+            return await plan.submit(order)
+
+
 async def submit_alone(plan: KafkaPlan, order: Order) -> None:
     async with asyncio.timeout(30):
         await plan.submit(order)
@@ -167,6 +174,30 @@ async def test_a_topic_that_takes_less_than_what_travels_together(kafka: KafkaAc
         await submit(writing, *orders(*range(20, 25)))
     found = await records(kafka.bootstrap, topic, 25)
     assert len({record.key for record in found}) == len(found) == 25
+
+
+async def test_a_record_that_brokers_call_invalid_is_refused_and_no_other_that_travels_with_it(
+    kafka: KafkaAccess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A compacted topic takes no record without a key. The library has no name for that answer."""
+    topic = await new_topic(kafka.bootstrap, partitions=1, cleanup_policy="compact")
+    bad = [make_order(name) for name in ("bad", "worse")]
+    send = AIOKafkaProducer.send
+
+    async def forget_keys(self: Any, to: str, value: Any, *, key: bytes, **more: Any) -> Any:
+        is_bad = key.decode() in {order.key for order in bad}
+        return await send(self, to, value, key=None if is_bad else key, **more)
+
+    monkeypatch.setattr(AIOKafkaProducer, "send", forget_keys)
+    async with plan(kafka.bootstrap, topic, linger=0.2) as writing:
+        wanted = [*orders(*range(10)), bad[0], *orders(*range(10, 20)), bad[1], *orders(*range(20, 30))]
+        async with asyncio.timeout(60):
+            ends = await asyncio.gather(*(insist(writing, order) for order in wanted), return_exceptions=True)
+    refused = {order.key: str(end) for order, end in zip(wanted, ends, strict=True) if end is not None}
+    assert set(refused) == {order.key for order in bad}
+    assert all(f"topic {topic}: [Error 87] InvalidRecordError" in words for words in refused.values())
+    found = await records(kafka.bootstrap, topic, 30)
+    assert len({record.key for record in found}) == len(found) == 30
 
 
 async def test_a_missing_topic_is_waited_for(kafka: KafkaAccess) -> None:

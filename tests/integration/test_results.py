@@ -156,6 +156,40 @@ async def test_every_end_is_told_to_a_difficult_receiver_through_kills(tmp_path:
     assert (dead["failure"], dead["exit_code"]) == ("script", 3)
 
 
+@pytest.mark.parametrize("status", [401, 403, 404, 410, 302])
+async def test_a_receiver_that_is_not_there_yet_makes_no_event_dead(tmp_path: Path, status: int) -> None:
+    """A service that is deployed anew, a login that is not granted yet: one wrong line buries no backlog."""
+    answers = [status]
+    taken: set[str] = set()
+
+    async def post_in(request: web.Request) -> web.Response:
+        if answers[0] == 202:
+            taken.add(request.headers["ce-id"])
+        return web.Response(status=answers[0], text="not here")
+
+    application = web.Application()
+    application.router.add_post("/in", post_in)
+    async with test_utils.TestServer(application) as server:
+        run = {"kind": "http", "url": str(server.make_url("/in"))}
+        settings = {"sources": HOOKS, "routes": {"out": {"from": ["hooks"], "run": run}}}
+        async with daemon(tmp_path, settings) as process:
+            await post(process, *range(40))
+
+            async def told() -> bool:
+                notes = [delivery["note"] for delivery in await deliveries(process, "out")]
+                return any(f"{run['url']} answers {status}" in note for note in notes)
+
+            await eventually(told, "the deliveries say why they wait")
+            counts = await process.counts("out")
+            assert sum(counts.values()) == 40
+            assert not counts.get("dead")
+            assert b"order.put_off" in process.log.read_bytes()
+            answers[0] = 202
+            await until(process, "out", {"succeeded": 40})
+            assert {delivery["attempt"] for delivery in await deliveries(process, "out")} == {1}
+    assert len(taken) == 40
+
+
 async def test_a_dead_result_can_be_replayed_and_makes_no_result(tmp_path: Path) -> None:
     settings = {
         "daemon": {"http": {"port": free_port(), "admin_token": "open"}},

@@ -14,6 +14,7 @@ from urllib.parse import quote_plus
 import pytest
 import pytest_asyncio
 
+from dcnios_daemon.core.errors import DcniosError
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.ports import Source
 from dcnios_daemon.sources import runner
@@ -104,6 +105,14 @@ class QueueRig(Rig):
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
         found = await self.queue._call("GetQueueAttributes", {"AttributeNames": names}, dict)
         return int(found["Attributes"][names[0]]), int(found["Attributes"][names[1]])
+
+    async def is_there(self) -> bool:
+        """Whether the server knows the queue."""
+        try:
+            await self.counts()
+        except DcniosError:
+            return False
+        return True
 
     async def until_empty(self) -> None:
         """All that was told is deleted."""
@@ -212,6 +221,7 @@ async def test_a_restart_of_the_queue_loses_nothing(site: Site) -> None:
         await site.all_accepted()
         await asyncio.to_thread(site.rig.server.kill)
         await asyncio.to_thread(site.rig.server.start)
+        await eventually(site.rig.is_there, "the queue is read from the disk, some time after the port opens")
         await site.rig.happen(3)
         await site.all_accepted()
         await site.rig.until_empty()

@@ -12,7 +12,7 @@ from aiohttp import test_utils, web
 from pydantic import ValidationError
 
 from dcnios_daemon.core.clock import SystemClock
-from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable
+from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkMisconfigured, SinkUnavailable
 from dcnios_daemon.core.event import Event
 from dcnios_daemon.core.payload import PayloadForm
 from dcnios_daemon.core.ports import Order
@@ -72,6 +72,8 @@ def test_a_content_type_that_no_header_can_hold_is_left_out() -> None:
     assert made.headers["Content-Type"] == "application/octet-stream"
 
 
+NOT_OF_THE_EVENT = [401, 402, 403, 404, 405, 407, 410, 421, 426, 451]
+OF_THE_EVENT = [400, 406, 409, 411, 412, 413, 414, 415, 416, 417, 418, 422, 423, 424, 428, 431, 499]
 DATE = "Thu, 01 Jan 1970 00:00:30 GMT"
 
 
@@ -88,12 +90,14 @@ DATE = "Thu, 01 Jan 1970 00:00:30 GMT"
         (Answer(status=500), SinkUnavailable, None),
         (Answer(status=599), SinkUnavailable, None),
         (Answer(status=408), SinkUnavailable, None),
-        (Answer(status=401), SinkBusy, None),
-        (Answer(status=301, location="http://b/"), OrderRefused, None),
+        (Answer(status=425), SinkUnavailable, None),
+        (Answer(status=301, location="http://b/"), SinkMisconfigured, None),
+        (Answer(status=308), SinkMisconfigured, None),
+        *[(Answer(status=status), SinkMisconfigured, None) for status in NOT_OF_THE_EVENT],
+        *[(Answer(status=status), OrderRefused, None) for status in OF_THE_EVENT],
         (Answer(status=400, words=b"no\n\tsuch \xff"), OrderRefused, None),
-        (Answer(status=404), OrderRefused, None),
-        (Answer(status=409), OrderRefused, None),
     ],
+    ids=lambda value: str(value.status) if isinstance(value, Answer) else "",
 )
 def test_what_an_answer_means(answer: Answer, kind: type | None, pause: float | None) -> None:
     found = failure(answer, where="http://a/", now=10.0)
@@ -196,7 +200,7 @@ async def test_a_redirection_is_not_followed() -> None:
         raise web.HTTPFound("/in?elsewhere")
 
     async with receiver(away) as url, sending(url) as submit:
-        with pytest.raises(OrderRefused, match=r"302 with '/in\?elsewhere'"):
+        with pytest.raises(SinkMisconfigured, match=r"302 with '/in\?elsewhere'"):
             await submit(make_order())
     assert seen == ["/in"]
 
@@ -238,7 +242,7 @@ async def test_a_renewed_token_is_taken_after_the_old_one_was_refused(tmp_path: 
         return web.Response(status=200 if request.headers["Authorization"] == "Bearer new" else 401)
 
     async with receiver(take) as url, sending(url, token_file=str(file)) as submit:
-        with pytest.raises(SinkBusy, match="401"):
+        with pytest.raises(SinkMisconfigured, match="401: correct token"):
             await submit(make_order())
         file.write_text("new\n")
         await submit(make_order())

@@ -49,7 +49,8 @@ class Plan(Protocol):
         """Hand the order over. Idempotent by the order's name: on any doubt, call it again.
 
         Raises:
-            SinkBusy, SinkUnavailable: Not taken, or not known to be: try again later, same attempt.
+            SinkBusy, SinkMisconfigured: Not taken: try again later, same attempt.
+            SinkUnavailable: Not known to be taken: likewise.
             OrderRefused: Never.
         """
         ...

@@ -40,8 +40,9 @@ HeaderText = Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$")]
 
 
 class HttpRun(Settings):
-    """A POST of a CloudEvent for each order. 2xx is success; 5xx, 408 and no answer are tried again with the
-    same ``id``, by which receivers know it; other 4xx and redirections are the end."""
+    """A POST of a CloudEvent for each order. 2xx is success. 5xx, 408, 425, 429 and no answer are tried
+    again with the same ``id``, by which receivers know it; so are answers that are not about the event
+    (redirections, 401, 403, 404, 405, 410…), until somebody mends it. Other 4xx make the delivery dead."""
 
     url: Annotated[str, AfterValidator(_address)]
     mode: Literal["binary", "structured"] = "binary"

@@ -19,6 +19,7 @@ from dcnios_daemon.kafka.brokers import Brokers
 from dcnios_daemon.kafka.library import load
 from dcnios_daemon.sinks.kafka.record import Record
 from dcnios_daemon.sinks.kafka.settings import KafkaRun
+from dcnios_daemon.sinks.kafka.verdict import Meaning, is_too_large, meaning, words
 
 _BATCH_BYTES = 16 << 10
 """What travels together; a larger record goes alone."""
@@ -28,12 +29,6 @@ _STOP = 5.0
 _GIVE_UP = 300.0
 """Seconds without any acknowledgement after which the next try is made by a new producer, with the login as
 it is then."""
-_TOO_LARGE = frozenset({"MessageSizeTooLargeError", "RecordListTooLargeError"})
-_REFUSALS = _TOO_LARGE | {"InvalidTimestampError", "PolicyViolationError"}
-"""The library's names for a *no* to this very record."""
-_GAPS = frozenset({"OutOfOrderSequenceNumber", "ProducerFenced", "UnknownProducerId"})
-"""Its names for a *no* to the producer: a record before was refused, or its numbers are forgotten. Nothing
-was written."""
 _TRIES = 3
 
 
@@ -106,7 +101,7 @@ class Writer:
             worth_it = self._helps(sent, error)
             await self._replace(sent.producer)
             if tries == _TRIES or not worth_it:
-                self._raise(error)
+                self._raise(sent, error)
             tries += 1
 
     async def aclose(self) -> None:
@@ -129,15 +124,18 @@ class Writer:
 
     def _helps(self, sent: _Sent, error: BaseException) -> bool:
         """Whether a new producer may write at once what brokers did not take."""
-        kind = type(error).__name__
-        if kind in _TOO_LARGE and not sent.alone:
-            self._travel_alone = True  # the topic takes less than what travels together
+        means = meaning(error)
+        if means is Meaning.REFUSED and not sent.alone:
+            self._travel_alone = True  # it may be meant for another that travelled with it
             return True
-        return kind in _GAPS
+        if means is Meaning.REFUSED and not is_too_large(error):
+            self._travel_alone = False  # this is the one
+        return means is Meaning.GAP
 
-    def _raise(self, error: BaseException) -> NoReturn:
-        if type(error).__name__ in _REFUSALS:
-            raise OrderRefused(f"Kafka at {self.brokers.where}, topic {self._run.topic}: {error}") from error
+    def _raise(self, sent: _Sent, error: BaseException) -> NoReturn:
+        if meaning(error) is Meaning.REFUSED:
+            text = f"Kafka at {self.brokers.where}, topic {self._run.topic}: {words(error)}"
+            raise (OrderRefused if sent.alone else SinkUnavailable)(text) from error
         with self.brokers.failures():
             raise error
 

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from dcnios_daemon.core.settings import Settings
-from dcnios_daemon.kafka.settings import Bootstrap, KafkaSecurity, Topic
+from dcnios_daemon.kafka.settings import Bootstrap, KafkaSecurity, Topic, addresses
 from dcnios_daemon.sources.kafka.schema_registry import RegistrySettings
 
 
@@ -60,6 +60,12 @@ class KafkaSettings(Settings):
     security: KafkaSecurity = KafkaSecurity()
     registry: RegistrySettings | None = None
     """The schema registry that values refer to. Without one, values are passed on byte for byte."""
+
+    def reads(self, address: str) -> bool:
+        """Whether it reads the topic at ``kafka://broker:9092/topic``."""
+        topic = address.rpartition("/")[2]
+        is_meant = topic in self.topics if self.pattern is None else re.fullmatch(self.pattern, topic)
+        return bool(is_meant) and address in addresses(self.bootstrap, topic)
 
     @model_validator(mode="after")
     def _topics_or_pattern(self) -> Self:
