@@ -62,6 +62,10 @@ types: $(VENV)/.dev ## Check types only
 bench: $(VENV)/.dev ## Measure against a bare create loop on real servers; JSON into .bench/
 	@$(BIN)/python -m tests.bench
 
+.PHONY: test-crash
+test-crash: $(VENV)/.dev ## Kill the daemon and everything around it, again and again; SEED KILLS OUTAGES EVENTS
+	@$(BIN)/python -m tests.crash
+
 .PHONY: testbed
 testbed: $(VENV)/.dev ## Start real Kubernetes, MinIO and Kafka on loopback until Ctrl-C; see .testbed/env
 	@exec $(BIN)/python -m tests.servers

@@ -61,6 +61,12 @@ class DaemonProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs. A signal's number is below 0."""
+        assert self._process is not None
+        return self._process.poll()
+
     def start(self) -> None:
         """A new life."""
         self.lives += 1

@@ -83,3 +83,57 @@ async def test_a_server_that_is_away_looks_away(proxy: FaultyProxy) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", proxy.port)
     assert await reader.read() == b""
     await _close(writer)
+
+
+async def test_an_answer_is_lost_after_the_request_was_done(proxy: FaultyProxy) -> None:
+    reader, writer = await _connected(proxy)
+    with proxy.losing_answers():
+        writer.write(b"create")
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+    await _close(writer)
+    (_, again) = await _connected(proxy)
+    await _close(again)
+
+
+async def test_an_answer_is_cut_short_or_is_other_bytes(proxy: FaultyProxy) -> None:
+    reader, writer = await _connected(proxy)
+    with proxy.truncating():
+        writer.write(b"whole")
+        assert await reader.read() == b"wh"
+    await _close(writer)
+    reader, writer = await _connected(proxy)
+    with proxy.garbling():
+        writer.write(b"one two three four")
+        assert (await reader.read(100))[:18] != b"one two three four"
+    await _close(writer)
+
+
+async def test_it_answers_itself_and_the_server_sees_nothing(proxy: FaultyProxy) -> None:
+    reader, writer = await _connected(proxy)
+    with proxy.answering(b"HTTP/1.1 503 No\r\n\r\n"):
+        writer.write(b"GET / HTTP/1.1\r\n\r\n")
+        assert await reader.read() == b"HTTP/1.1 503 No\r\n\r\n"
+    await _close(writer)
+
+
+async def test_a_half_open_connection_stays_dead_and_a_new_one_lives(proxy: FaultyProxy) -> None:
+    reader, writer = await _connected(proxy)
+    with proxy.half_opening():
+        writer.write(b"gone")
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(reader.readexactly(1), 0.1)
+    writer.write(b"gone too")
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(reader.readexactly(1), 0.1)
+    (_, again) = await _connected(proxy)
+    await _close(again)
+    await _close(writer)
+
+
+async def test_slow_is_late_and_whole(proxy: FaultyProxy) -> None:
+    reader, writer = await _connected(proxy)
+    with proxy.slow(0.01):
+        writer.write(b"slow")
+        assert await reader.readexactly(4) == b"slow"
+    await _close(writer)
