@@ -54,7 +54,9 @@ class Dispatcher:
         self._wake = asyncio.Event()
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
         self._taken: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD + WORKERS)
-        self._doubts = Doubts(self._book, taken=self._taken.put, settle=self._outcomes.settle)
+        self._doubts = Doubts(
+            self._book, taken=self._taken.put, settle=self._outcomes.settle, wake=self._awake
+        )
         self._busy = 0
         """Orders in hand: being claimed, sent or recorded."""
         self._draining = False
