@@ -55,7 +55,7 @@ class Dispatcher:
         self._queue: asyncio.Queue[OpenOrder] = asyncio.Queue(_AHEAD)
         self._in_hand = InHand(self._awake)
         self._started = Started(journal, self._book, self._in_hand, together=WORKERS, room=_AHEAD + WORKERS)
-        self._doubts = Doubts(self._book, taken=self._took, settle=self._outcomes.settle)
+        self._doubts = Doubts(self._book, taken=self._took, settle=self._outcomes.settle, wake=self._awake)
         self._draining = False
         self._group: asyncio.TaskGroup
         self.change(routes, limits)

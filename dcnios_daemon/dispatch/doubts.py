@@ -2,22 +2,26 @@
 
 A refusal speaks of the later try alone (a right or a quota was taken away since, an input is gone because the
 run has moved it). Were the slot freed at that, another order would take it while the first may run. So it
-stays taken, and the token held, until the sink has looked.
+stays taken until the sink has looked, and the token as long as the first try may yet arrive.
 """
 
 import asyncio
+import itertools
+import random
 from collections.abc import Awaitable, Callable
 
 from dcnios_daemon.core.errors import DcniosError
+from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import Failure, Outcome
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
+from dcnios_daemon.dispatch.quiet import FIRST_PAUSE, LONGEST_PAUSE
 from dcnios_daemon.dispatch.route import Route
 from dcnios_daemon.dispatch.submission import ANSWER_WITHIN, made
 from dcnios_daemon.telemetry import events as telemetry
 
 LATE = 60.0
 """Seconds after which a request without an answer arrives nowhere any more: an API server gives each of its
-requests a minute (``--request-timeout``). Also the pause between two looks."""
+requests a minute (``--request-timeout``)."""
 
 
 class Doubts:
@@ -27,6 +31,7 @@ class Doubts:
         book: Knows which orders are still open.
         taken: Is told of an order that exists.
         settle: Is told of one that does not. It may have run, and been cleaned up since.
+        wake: Is called when a token has come back.
     """
 
     def __init__(
@@ -35,23 +40,21 @@ class Doubts:
         *,
         taken: Callable[[OpenOrder], Awaitable[None]],
         settle: Callable[[Outcome], Awaitable[None]],
+        wake: Callable[[], None],
     ) -> None:
         self._book = book
         self._taken = taken
         self._settle = settle
+        self._wake = wake
 
     async def end(self, order: OpenOrder, route: Route, refusal: str) -> None:
         """Return once it is known, or its outcome has come in. What cannot be seen counts as there."""
         there, why = await _look(order, route)
-        is_late = False
-        while there is None or not (there or is_late):
-            if not self._book.awaits(order):
-                return
-            said = why or f"{refusal}; an earlier try without an answer may yet arrive"
-            telemetry.OrderPutOff(route=order.route, order=order.name, error=said, again_in=LATE).emit()
-            await asyncio.sleep(LATE)
-            is_late = True
-            there, why = await _look(order, route)
+        if not there:
+            await self._wait(order, why or f"{refusal}; an earlier try may yet arrive", LATE)
+            self._book.answered(order)  # made by now or never: only the slot is in question still
+            self._wake()
+            there = await self._insist(order, route)
         if not self._book.awaits(order):
             return
         self._book.answered(order)
@@ -62,6 +65,20 @@ class Doubts:
             words = f"{refusal}; an earlier try has had no answer, it may have run"
             unknown = Outcome(order=order.name, failure=Failure.UNKNOWN, reason="Refused", message=words)
             await self._settle(unknown)
+
+    async def _insist(self, order: OpenOrder, route: Route) -> bool | None:
+        """Look until it can be told. None: its outcome has come in meanwhile."""
+        for failures in itertools.count(1):
+            there, why = await _look(order, route)
+            if there is not None or not self._book.awaits(order):
+                return there
+            dice = random.random()  # noqa: S311 - spreads looks, keeps no secret
+            await self._wait(order, why, backoff(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=dice))
+        return None
+
+    async def _wait(self, order: OpenOrder, why: str, pause: float) -> None:
+        telemetry.OrderPutOff(route=order.route, order=order.name, error=why, again_in=round(pause, 3)).emit()
+        await asyncio.sleep(pause)
 
 
 async def _look(order: OpenOrder, route: Route) -> tuple[bool | None, str]:

@@ -38,7 +38,7 @@ KEEP = 60.0
 """Seconds that what has ended can still be found by its name."""
 LATEST = 4.0
 """Seconds after which a lost request arrives nowhere any more."""
-PAUSED = 900.0
+PAUSED = 3600.0
 """Seconds of a long pause: in the second half of it all that was in flight has ended."""
 
 

@@ -69,6 +69,25 @@ def test_its_token_stays_taken_as_long() -> None:
     run(story())
 
 
+def test_its_token_holds_nobody_up_once_the_first_try_can_arrive_no_more() -> None:
+    async def story() -> None:
+        house = House(clock=LoopClock(), limits=Limits(rate=10, burst=1))
+        house.plan.answers = [LOST, NO]
+
+        async def cannot_tell(order: Order) -> bool:
+            raise LOST
+
+        house.plan.exists = cannot_tell  # type: ignore[method-assign]
+        async with house.running():
+            await house.give(2)
+            await house.plan.until(2)
+            await asyncio.sleep(LATE)
+            await house.plan.until(3)
+            assert len(await house.journal.in_flight()) == 2
+
+    run(story())
+
+
 def test_it_is_dead_as_unknown_once_it_is_seen_not_to_exist() -> None:
     async def story() -> None:
         house = _house()
