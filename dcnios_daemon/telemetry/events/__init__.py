@@ -32,6 +32,7 @@ from dcnios_daemon.telemetry.events.journal import (
     GateOpened,
     GateShut,
     JournalFailed,
+    JournalRecovered,
 )
 from dcnios_daemon.telemetry.events.kafka import (
     OffsetsLost,
@@ -81,6 +82,7 @@ __all__ = [
     "GateShut",
     "InputMalformed",
     "JournalFailed",
+    "JournalRecovered",
     "LeaveIsShort",
     "Listening",
     "ListingFailed",
