@@ -232,8 +232,8 @@ def without_log(path: Path, folder: Path) -> Contents:
 
 
 def check_with_log(pristine: Path, folder: Path, seed: int) -> Contents | None:
-    """Damage the log of a copy, and every second time the file, too: both are mended. Returns what is there if
-    it was the log alone."""
+    """Damage the log of a copy, and every second time the file, too: both are mended. Returns what is there
+    if it was the log alone."""
     dice = random.Random(seed)
     path = folder / f"log-{seed}" / "journal.db"
     path.parent.mkdir()
