@@ -25,7 +25,7 @@ from dcnios_daemon.core.ports import (
     State,
     Stats,
 )
-from dcnios_daemon.telemetry.events import JournalFailed
+from dcnios_daemon.telemetry.events import JournalFailed, JournalRecovered
 
 _WAITING = 4096
 """The most calls that wait for the thread; more wait to be let in."""
@@ -253,6 +253,8 @@ class SqliteJournal:
         self._books = news.books
         if news.failure is not None and self._failure is None:
             JournalFailed(error=news.failure).emit()
+        elif news.failure is None and self._failure is not None:
+            JournalRecovered().emit()
         self._failure = news.failure
         self.gate.set(news.failure or news.full)
         for job in news.jobs:

@@ -135,6 +135,18 @@ def settle_log(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("ROLLBACK")
 
 
+def log_size(path: Path) -> int:
+    """Bytes of the log beside the file.
+
+    Raises:
+        OSError: The disk fails.
+    """
+    try:
+        return path.with_name(path.name + "-wal").stat().st_size
+    except FileNotFoundError:
+        return 0
+
+
 def mended(path: Path) -> Path:
     """Where a mended journal lies between being whole and being in its place."""
     return path.with_name(path.name + ".mended")
@@ -272,9 +284,8 @@ def translated(error: BaseException, path: Path) -> BaseException:
     code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
     if code in _DAMAGED:
         return JournalCorrupt(
-            f"{path}: {error}. Stop the daemon, keep a copy of the file and its -wal, and try "
-            "`dcnios queue fsck --repair`; if that does not mend it, restore a backup or move the file away "
-            "to start empty"
+            f"{path}: {error}. Stop the daemon and run `dcnios queue fsck --repair`, which keeps the file as "
+            "it is and brings out what can be read; else restore a backup, or start with none"
         )
     if code in {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}:
         return JournalUnavailable(f"{path}: another process has been writing for {BUSY_SECONDS:.0f} seconds")

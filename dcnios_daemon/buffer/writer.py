@@ -38,6 +38,8 @@ POLL_SECONDS = 1.0
 """How often to look for changes by other processes, and at a failing disk."""
 _SWITCH_SECONDS = 0.00002
 _PROBE_BYTES = 1 << 16
+_LOG_BYTES = 128 << 20
+"""A longer log is a sign that the file takes nothing, or that someone has been reading it for long."""
 
 
 class Job:
@@ -102,6 +104,8 @@ class Writer:
         self._look_at_bytes = 0
         self._stopping = False
         self._failure: str | None = None
+        self._damaged = False
+        """The file is: nothing is written to it any more in this life."""
         self._opened: asyncio.Future[None] = self._loop.create_future()
         self._closed: asyncio.Future[None] = self._loop.create_future()
         self.commits = 0
@@ -201,6 +205,8 @@ class Writer:
             self._look_around()
         if not self._failure and self._owed:
             wanted, self._owed = [*self._owed, *wanted], []
+        if self._damaged:
+            wanted = self._refuse(wanted)
         self._attempt(wanted)
 
     def _attempt(self, jobs: list[Job]) -> None:
@@ -275,8 +281,19 @@ class Writer:
         except sqlite3.Error as error:
             self._failure = str(store.translated(error, self._path))
 
+    def _refuse(self, jobs: list[Job]) -> list[Job]:
+        """Write nothing to a damaged file. Returns what only reads."""
+        writing = [job for job in jobs if job.writes]
+        if writing:
+            self._failed(JournalUnavailable(self._failure), writing)
+            self._report(writing, changed=False)
+        return [job for job in jobs if not job.writes]
+
     def _failed(self, error: BaseException, jobs: list[Job]) -> None:
-        if isinstance(error, JournalUnavailable | JournalCorrupt):
+        if isinstance(error, JournalCorrupt):
+            self._damaged = True
+            error = JournalUnavailable(str(error))  # callers wait, and keep what they have, as for a disk
+        if isinstance(error, JournalUnavailable):
             self._failure = str(error)
         for job in jobs:
             job.error = error
@@ -289,12 +306,14 @@ class Writer:
         try:
             if store.identity(self._path) != self._identity:
                 self._failure = f"{self._path} was moved or replaced while in use: restart the daemon"
-            elif self._failure:
+            elif self._failure and not self._damaged:
                 self._probe()
                 self._failure = None
                 self._report([], changed=True)
             if not self._terms.shared:
                 self._look_at_room()
+                if store.log_size(self._path) > _LOG_BYTES:
+                    self._move_log()
         except (OSError, sqlite3.Error) as error:
             self._roll_back()
             self._failure = str(store.translated(error, self._path))
@@ -308,6 +327,10 @@ class Writer:
         marks.shortage = store.shortage(self._connection, self._path, before=before is not None)
         if (marks.shortage is None) != (before is None):
             self._report([], changed=False)
+
+    def _move_log(self) -> None:
+        """Of a log that only grows, SQLite moves nothing into the file any more. It tells nobody why."""
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
 
     def _checkpoint(self) -> None:
         self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()

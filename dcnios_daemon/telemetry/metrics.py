@@ -12,6 +12,12 @@ ACCEPTED = Counter("dcnios_events_accepted", "Events committed to the journal", 
 DUPLICATES = Counter("dcnios_events_duplicate", "Happenings seen again", ["source"], registry=REGISTRY)
 UNROUTED = Counter("dcnios_events_unrouted", "Events no route takes", ["source"], registry=REGISTRY)
 MALFORMED = Counter("dcnios_events_malformed", "Unreadable input", ["source"], registry=REGISTRY)
+GATE_SHUT = Gauge("dcnios_gate_shut", "1 while the journal takes nothing", registry=REGISTRY)
+JOURNAL_FAILURES = Counter(
+    "dcnios_journal_failures",
+    "Times that something could not be written for a failing disk",
+    registry=REGISTRY,
+)
 CONNECTED = Gauge("dcnios_source_connected", "1 while connected", ["source"], registry=REGISTRY)
 FAILURES = Counter("dcnios_source_failures", "Times a source had to reconnect", ["source"], registry=REGISTRY)
 STREAMS_LOST = Counter(

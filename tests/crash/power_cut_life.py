@@ -1,8 +1,8 @@
 """A life of a journal, as a process whose every change to its files is recorded.
 
-``python -m tests.crash.power_cut_life FOLDER SEED FIRST STEPS [END]``: the journal is FOLDER/journal.db; what
-was answered goes line by line into FOLDER/acks; the first event has the number FIRST. END ``kill``: in the
-end the process is gone without a word; ``fsync``: fsync fails, an append is refused, and it is gone;
+``python -m tests.crash.power_cut_life FOLDER SEED FIRST STEPS [END]``: the journal is FOLDER/journal.db,
+what was answered goes line by line into FOLDER/acks, the first event has the number FIRST. END ``kill``: in
+the end the process is gone without a word; ``fsync``: fsync fails, an append is refused, and it is gone;
 ``shaky``: the disk fails between any two steps; ``lies``: the journal does not wait for the disk.
 """
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import pytest_asyncio
+from msgspec.structs import replace
 
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable
@@ -451,6 +452,29 @@ async def test_the_end_of_a_run_that_a_restart_missed_is_told_before_ready(node:
     assert (known[order.name].failure, known[order.name].exit_code) == (Failure.SCRIPT, 5)
     assert known[lost.name].failure is Failure.UNKNOWN
     assert node.desk.retracted == [never.name]
+
+
+async def test_a_job_is_found_although_its_route_runs_otherwise_since_the_restart(node: Site) -> None:
+    """And one that was never made, but whose Job would be gone by now, is not made anew."""
+    ended, begun = make_order("ended", route="moved"), make_order("begun", route="moved")
+    gone = make_order("gone", route="moved")
+    plan = node.plan(route="moved", script="exit 5")
+    await plan.submit(ended)
+    await plan.submit(begun)
+    await node.sink.aclose()
+    now = SystemClock().now()
+    node.desk = FakeDesk(
+        flying(ended),
+        flying(begun, State.SUBMITTING, claimed=now - 1),
+        replace(flying(gone, State.SUBMITTING, claimed=now - 90), sink="job", keep=60.0),
+    )
+    node.new_life()
+    node.plan(route="another", keep=3600)
+    async with node.served():
+        assert [(one.order, one.failure) for one in node.desk.of(gone.name)] == [(gone.name, Failure.UNKNOWN)]
+        assert (await node.desk.outcome(ended.name, seconds=60)).exit_code == 5
+        assert (await node.desk.outcome(begun.name, seconds=60)).exit_code == 5
+    assert (node.desk.confirmed, node.desk.retracted) == ([begun.name], [])
 
 
 # --- neighbours that go away --------------------------------------------------------------------------

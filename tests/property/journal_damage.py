@@ -54,8 +54,8 @@ async def fill(path: Path, *, seed: int = 1) -> None:
 
 
 def contents(path: Path) -> Contents:
-    """What is in a sound journal."""
-    with closing(sqlite3.connect(path)) as connection:
+    """What is in a sound journal; its log is left as it is."""
+    with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
         return Contents(
             {row[0]: row[1:] for row in connection.execute("SELECT id, key, source, head, data FROM events")},
             {
@@ -204,3 +204,49 @@ async def pristine(folder: Path) -> Path:
     await fill(path)
     assert await asyncio.to_thread(fsck, path) == []
     return path
+
+
+async def killed(folder: Path) -> Path:
+    """A journal as a kill leaves it: the file, and much in the log."""
+    path = folder / "killed" / "journal.db"
+    await fill(path)
+    journal = make_journal("sqlite", path, ManualClock(), max_events=10 * EVENTS, history=150)
+    await journal.open()
+    for start in range(EVENTS, EVENTS + 60, 10):
+        await journal.append(
+            "uploads", admit(*range(start, start + 10), routes=("a",), data=b"x" * 800), None
+        )
+    copy = folder / "copy" / "journal.db"
+    copy.parent.mkdir()
+    for rest in ("", "-wal"):
+        shutil.copy(f"{path}{rest}", f"{copy}{rest}")
+    await journal.aclose()
+    return copy
+
+
+def without_log(path: Path, folder: Path) -> Contents:
+    """What is in the file alone."""
+    alone = folder / "alone.db"
+    shutil.copy(path, alone)
+    return contents(alone)
+
+
+def check_with_log(pristine: Path, folder: Path, seed: int) -> Contents | None:
+    """Damage the log of a copy, and every second time the file, too: both are mended. Returns what is there
+    if it was the log alone."""
+    dice = random.Random(seed)
+    path = folder / f"log-{seed}" / "journal.db"
+    path.parent.mkdir()
+    for rest in ("", "-wal"):
+        shutil.copy(f"{pristine}{rest}", f"{path}{rest}")
+    log = path.with_name("journal.db-wal")
+    with log.open("r+b") as file:
+        for _ in range(dice.choice([1, 3])):
+            file.seek(dice.randrange(log.stat().st_size))
+            file.write(dice.randbytes(dice.choice([1, 40, 4096])))
+    both = dice.random() < 0.5
+    if both:
+        damage(path, dice)
+    fsck(path, repair=True)
+    assert fsck(path) == []
+    return None if both else contents(path)

@@ -32,7 +32,8 @@ class Journal(Protocol):
 
     Each coroutine returns after its transaction is on disk (group commit: callers at the same time share
     one fsync). Cancelling a call leaves it either done or not done, never half.
-    All raise JournalUnavailable when the disk fails and JournalCorrupt when the file is damaged.
+    All raise JournalUnavailable when the disk fails, until it is well again, and when damage is met in the
+    file: then for good, for nothing more is written to it. Opening a file that is none raises JournalCorrupt.
     """
 
     async def open(self) -> None:

@@ -37,6 +37,7 @@ from dcnios_daemon.telemetry.events.journal import (
     GateOpened,
     GateShut,
     JournalFailed,
+    JournalRecovered,
 )
 from dcnios_daemon.telemetry.events.kafka import (
     OffsetsLost,
@@ -86,6 +87,7 @@ __all__ = [
     "GateShut",
     "InputMalformed",
     "JournalFailed",
+    "JournalRecovered",
     "LeaveIsShort",
     "Listening",
     "ListingFailed",

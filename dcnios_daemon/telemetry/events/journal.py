@@ -22,17 +22,25 @@ class EventsAccepted(Signal):
 
 
 class GateShut(Signal):
-    """The journal is full."""
+    """The journal takes nothing: it is full, its disk fails, or it is damaged."""
 
     name = "gate.shut"
     level = "warning"
     why: str
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.GATE_SHUT.set(1)
 
 
 class GateOpened(Signal):
     """The journal has room again."""
 
     name = "gate.opened"
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.GATE_SHUT.set(0)
 
 
 class JournalFailed(Signal):
@@ -41,3 +49,14 @@ class JournalFailed(Signal):
     name = "journal.failed"
     level = "error"
     error: str
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.JOURNAL_FAILURES.inc()
+
+
+class JournalRecovered(Signal):
+    """The disk under the journal takes data again."""
+
+    name = "journal.recovered"
+    level = "warning"
