@@ -7,9 +7,10 @@ then one by one. That is TCP's way (RFC 5681) to use what is there, and what oth
 
 import math
 
-SLOW = 0.25
+SLOW = 0.5
 """Seconds. Answers that take less on average trouble nobody, however much less they took before: Kubernetes'
-own objective for a call that changes something is one second, for 99 of 100."""
+own objective for a call that changes something is one second, for 99 of 100. An API server on a crowded
+machine takes a quarter of a second and still does the more, the more it is asked (measured)."""
 RISE = 1.5
 """How many times its low-water mark an answer's mean time may be. Well below two, so that a mark
 that was taken beyond the knee comes down: after a halving there the time is about half."""

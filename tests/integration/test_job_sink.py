@@ -380,8 +380,18 @@ async def test_an_image_that_never_comes_ends_by_the_deadline_with_its_reason(
 ) -> None:
     monkeypatch.setattr(ended_pods, "SURVEY_SECONDS", 1.0)
     found = await node.run(make_order(), image="localhost/no-such:1", deadline="8s")
-    assert found.failure is Failure.DEADLINE
+    assert found.failure is Failure.INFRASTRUCTURE
     assert "ImagePull" in found.message
+
+
+async def test_a_run_that_finds_no_room_is_no_script_failure(
+    node: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ended_pods, "SURVEY_SECONDS", 1.0)
+    nowhere = {"nodeSelector": {"kubernetes.io/os": "plan9"}}
+    found = await node.run(make_order(), script="true", pod=nowhere, deadline="8s")
+    assert found.failure is Failure.INFRASTRUCTURE
+    assert "Unschedulable" in found.message
 
 
 async def test_a_run_that_takes_too_long_is_ended(node: Site) -> None:
@@ -408,6 +418,65 @@ async def test_a_deleted_job_is_unknown_and_a_deleted_pod_is_no_script_failure(n
         await node.call("DELETE", f"pods/{found[0]['metadata']['name']}")
         assert (await node.desk.outcome(job.name, seconds=60)).failure is Failure.UNKNOWN
         assert (await node.desk.outcome(pod.name, seconds=60)).failure is Failure.INFRASTRUCTURE
+
+
+async def test_a_suspended_job_has_neither_ended_nor_failed(node: Site) -> None:
+    """Kueue admits late, and takes its place away again from what runs."""
+    flag = {
+        "volumes": [{"name": "flag", "configMap": {"name": "flag", "optional": True}}],
+        "containers": [{"name": "run", "volumeMounts": [{"name": "flag", "mountPath": "/flag"}]}],
+    }
+    order = make_order()
+    plan = node.plan(script=f"test -e /flag/go && exit 5\n{PAUSE}", pod=flag, suspend=True)
+
+    async def says(condition: str, status: str) -> bool:
+        found = (await node.call("GET", f"jobs/{order.name}"))["status"].get("conditions", [])
+        return (condition, status) in [(item["type"], item["status"]) for item in found]
+
+    async def runs() -> bool:
+        pods = (await node.call("GET", f"pods?labelSelector=batch.kubernetes.io/job-name={order.name}"))[
+            "items"
+        ]
+        return [pod["status"]["phase"] for pod in pods] == ["Running"]
+
+    async with node.served():
+        await plan.submit(order)
+        await until(lambda: says("Suspended", "True"))
+        await node.call("PATCH", f"jobs/{order.name}", {"spec": {"suspend": False}})
+        await until(runs)
+        await node.call("PATCH", f"jobs/{order.name}", {"spec": {"suspend": True}})
+        await until(lambda: says("Suspended", "True"))
+        assert not node.desk.reports
+        go = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "flag"}, "data": {"go": ""}}
+        await node.call("POST", "configmaps", go)
+        await node.call("PATCH", f"jobs/{order.name}", {"spec": {"suspend": False}})
+        found = await node.desk.outcome(order.name, seconds=90)
+        assert (found.failure, found.exit_code) == (Failure.SCRIPT, 5)
+        assert len(node.desk.reports) == 1
+
+
+@pytest_asyncio.fixture
+async def doomed(kubernetes: ClusterAccess) -> AsyncIterator[Site]:
+    """With a namespace that the test deletes."""
+    name = f"gone-{secrets.token_hex(4)}"
+    await asyncio.to_thread(kubernetes.create_namespace, name)
+    made = Site(kubernetes, name)
+    yield made
+    await made.sink.aclose()
+
+
+async def test_when_its_namespace_is_deleted_what_was_in_it_is_unknown(doomed: Site) -> None:
+    site, name = doomed, doomed.namespace
+    plan, orders = site.plan(suspend=True), [make_order(f"{number}") for number in range(3)]
+    async with site.served():
+        for order in orders:
+            await plan.submit(order)
+        await asyncio.to_thread(site.access.call, "DELETE", f"/api/v1/namespaces/{name}")
+        found = [await site.desk.outcome(order.name, seconds=90) for order in orders]
+        assert {outcome.failure for outcome in found} == {Failure.UNKNOWN}
+        with pytest.raises(OrderRefused, match=name):
+            await plan.submit(make_order("later"))
+    assert [len(site.desk.of(order.name)) for order in orders] == [1, 1, 1]
 
 
 async def test_a_whole_manifest_runs(node: Site, tmp_path: Path) -> None:

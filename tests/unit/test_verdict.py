@@ -5,7 +5,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from dcnios_daemon.core.ports import Failure
+from dcnios_daemon.core.policy import RetryPolicy
+from dcnios_daemon.core.ports import Dead, Failure, Retry
 from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
 from dcnios_daemon.sinks.kubernetes.verdict import outcome, tail, vanished
 
@@ -69,6 +70,9 @@ def waiting(reason: str, name: str = "run") -> Json:
 DISRUPTED = [
     {"type": "DisruptionTarget", "status": "True", "reason": "PreemptionByScheduler", "message": "by x"}
 ]
+UNSCHEDULABLE = [
+    {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/3 nodes have a GPU"}
+]
 NOT_FOUND = 'runc create failed: exec: "foo": executable file not found in $PATH'
 
 TABLE: list[tuple[str, Job, Pod | None, tuple[Failure, int | None, str]]] = [
@@ -128,6 +132,27 @@ TABLE: list[tuple[str, Job, Pod | None, tuple[Failure, int | None, str]]] = [
         pod(ended(code=143), conditions=DISRUPTED),
         (Failure.INFRASTRUCTURE, 143, "PreemptionByScheduler"),
     ),
+    *(
+        (
+            f"disrupted: {reason}",
+            job(),
+            pod(ended(code=code), conditions=[{**DISRUPTED[0], "reason": reason}]),
+            (Failure.INFRASTRUCTURE, code, reason),
+        )
+        for reason, code in (
+            ("DeletionByTaintManager", 137),
+            ("DeletionByPodGC", 143),
+            ("EvictionByEvictionAPI", 1),  # a script may catch the signal and say so
+            ("TerminationByKubelet", 137),
+        )
+    ),
+    ("node shut down", job(), pod(reason="NodeShutdown"), (Failure.INFRASTRUCTURE, None, "NodeShutdown")),
+    (
+        "out of memory while storing results",
+        job(),
+        pod(ended("stage-out", 137, "OOMKilled"), init=[ended("run")]),
+        (Failure.INFRASTRUCTURE, 137, "OOMKilled"),
+    ),
     ("refused by the node", job(), pod(reason="OutOfcpu"), (Failure.INFRASTRUCTURE, None, "OutOfcpu")),
     ("deleted", job(), pod(ended(code=137), deleted=True), (Failure.INFRASTRUCTURE, 137, "PodDeleted")),
     ("failed, then deleted", job(), pod(ended(code=7), deleted=True), (Failure.SCRIPT, 7, "Error")),
@@ -142,6 +167,33 @@ TABLE: list[tuple[str, Job, Pod | None, tuple[Failure, int | None, str]]] = [
         "deadline",
         job(reason="DeadlineExceeded"),
         pod(ended(code=137)),
+        (Failure.DEADLINE, None, "DeadlineExceeded"),
+    ),
+    *(
+        (
+            f"deadline before it began: {reason}",
+            job(reason="DeadlineExceeded"),
+            pod(waiting(reason), phase="Pending"),
+            (Failure.INFRASTRUCTURE, None, "DeadlineExceeded"),
+        )
+        for reason in ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "CreateContainerConfigError")
+    ),
+    (
+        "deadline before there was room",
+        job(reason="DeadlineExceeded"),
+        pod(phase="Pending", conditions=UNSCHEDULABLE),
+        (Failure.INFRASTRUCTURE, None, "DeadlineExceeded"),
+    ),
+    (
+        "deadline while it runs still",
+        job(reason="DeadlineExceeded"),
+        pod({"name": "run", "state": {}}, phase="Running"),
+        (Failure.DEADLINE, None, "DeadlineExceeded"),
+    ),
+    (
+        "deadline in the second container of the chain",
+        job(reason="DeadlineExceeded"),
+        pod(waiting("PodInitializing", "stage-out"), init=[ended("stage-in"), ended("run", 137)]),
         (Failure.DEADLINE, None, "DeadlineExceeded"),
     ),
     ("deadline, no pod", job(reason="DeadlineExceeded"), None, (Failure.DEADLINE, None, "DeadlineExceeded")),
@@ -193,9 +245,28 @@ def test_the_end_of_the_log_comes_with_the_failure() -> None:
 def test_why_a_pod_never_started_is_said_when_its_time_is_up() -> None:
     late = job(reason="DeadlineExceeded")
     never = ended(code=137, reason="ContainerStatusUnknown", startedAt=None)
-    assert "ErrImagePull" in outcome(late, pod(never), stuck="ErrImagePull: nowhere").message
-    assert "Unschedulable" in outcome(late, None, stuck="Unschedulable: no room").message
-    assert "ErrImagePull" not in outcome(late, pod(ended(code=137)), stuck="ErrImagePull: nowhere").message
+    for seen, stuck in ((pod(never), "ErrImagePull: nowhere"), (None, "Unschedulable: no room")):
+        found = outcome(late, seen, stuck=stuck)
+        assert stuck in found.message
+        assert found.failure is Failure.INFRASTRUCTURE
+    began = outcome(late, pod(ended(code=137)), stuck="ErrImagePull: nowhere")
+    assert "ErrImagePull" not in began.message
+    assert began.failure is Failure.DEADLINE
+
+
+@pytest.mark.parametrize(
+    ("about", "again"),
+    [
+        (pod(ended(code=137, reason="OOMKilled")), False),  # the same limit would be met again
+        (pod(ended(code=75)), False),
+        (pod(reason="Evicted"), True),
+        (pod(waiting("ImagePullBackOff")), True),
+        (pod(ended("stage-in", 1)), True),
+    ],
+)
+def test_what_is_not_the_scripts_doing_is_tried_again_unless_told_otherwise(about: Pod, again: bool) -> None:
+    decision = RetryPolicy().decide(outcome(job(), about), attempt=1, now=0, dice=0)
+    assert decision == (Retry(at=1.0) if again else Dead())
 
 
 @pytest.mark.parametrize("kind", ["FailureTarget", "SuccessCriteriaMet", "Suspended"])

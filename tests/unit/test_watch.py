@@ -150,7 +150,7 @@ async def test_why_a_pod_waits_is_noted_before_it_is_gone(monkeypatch: pytest.Mo
         rig.sink._follower._pods._known.clear()
         await rig.cluster.end(order.name, "Failed", "DeadlineExceeded")
         found = await rig.desk.outcome(order.name)
-    assert found.failure is Failure.DEADLINE
+    assert found.failure is Failure.INFRASTRUCTURE
     assert "no such image" in found.message
 
 

@@ -27,11 +27,12 @@ class Failure(enum.StrEnum):
     """Why an attempt did not succeed, as far as retrying goes."""
 
     INFRASTRUCTURE = "infrastructure"
-    """Evicted, node lost, image pull: not the script's doing."""
+    """Evicted, node lost, image pull, no room before its time was up: not the script's doing."""
     SCRIPT = "script"
-    """The script ended with an exit code above zero."""
+    """The script ended with an exit code above zero; or it took more memory than its limit, which it would
+    take again."""
     DEADLINE = "deadline"
-    """It ran longer than the route allows."""
+    """It began, and ran longer than the route allows."""
     UNKNOWN = "unknown"
     """It vanished before its outcome was seen: it may have run."""
     REFUSED = "refused"

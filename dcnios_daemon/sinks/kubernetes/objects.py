@@ -162,7 +162,9 @@ class Pod(_Struct, frozen=True):
     @property
     def ran(self) -> bool:
         """Whether any of its containers was ever started."""
-        return any(item.state.terminated and item.state.terminated.started_at for item in self.chain)
+        return self.status.phase == "Running" or any(
+            item.state.terminated and item.state.terminated.started_at for item in self.chain
+        )
 
     @property
     def waiting(self) -> Waiting | None:

@@ -1,6 +1,7 @@
 """Waiting between tries while a neighbour is away, and saying so."""
 
 import asyncio
+import math
 import random
 
 from dcnios_daemon.core.clock import Clock
@@ -10,6 +11,8 @@ from dcnios_daemon.telemetry.events import SinkFailed
 
 FIRST, LONGEST = 0.5, 15.0
 """Seconds."""
+EVERY = 60.0
+"""Seconds between two lines of the log: several tasks may wait for the same cluster."""
 _FORGIVEN_AFTER = 60.0
 """Seconds without a failure after which pauses are short again."""
 
@@ -22,13 +25,16 @@ class Pauses:
         self._clock = clock
         self._failures = 0
         self._last = clock.monotonic()
+        self._said = -math.inf
 
     async def after(self, error: DcniosError) -> None:
-        """Say what failed, and wait."""
+        """Say what failed, once a minute at most, and wait."""
         now = self._clock.monotonic()
         self._failures = 1 if now - self._last > _FORGIVEN_AFTER else self._failures + 1
         dice = random.random()  # noqa: S311 - spreads tries, keeps no secret
         pause = backoff(self._failures, first=FIRST, most=LONGEST, dice=dice)
-        SinkFailed(sink=self._sink, error=str(error), again_in=round(pause, 1)).emit()
+        if now - self._said >= EVERY:
+            self._said = now
+            SinkFailed(sink=self._sink, error=str(error), again_in=round(pause, 1)).emit()
         await asyncio.sleep(pause)
         self._last = self._clock.monotonic()

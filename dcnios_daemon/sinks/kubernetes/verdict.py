@@ -75,9 +75,11 @@ def vanished(order: str, *, reason: str, message: str) -> Outcome:
 
 def _why(end: Condition, pod: Pod | None, stuck: str) -> _Why:
     if end.reason == "DeadlineExceeded":
-        waited = stuck and (pod is None or not pod.ran)
-        said = f"{end.message}; its pod did not start: {stuck}" if waited else end.message
-        return _Why(Failure.DEADLINE, end.reason, said)
+        never_began = "" if pod is not None and pod.ran else stuck or (pod.stuck if pod else "")
+        if never_began:
+            said = f"{end.message}; its pod did not start: {never_began}"
+            return _Why(Failure.INFRASTRUCTURE, end.reason, said)
+        return _Why(Failure.DEADLINE, end.reason, end.message)
     if pod is None:
         return _Why(Failure.UNKNOWN, end.reason, f"{end.message}; its pod could not be seen")
     return _taken_away(pod) or _container_failed(pod) or _never_started(end, pod)
