@@ -24,7 +24,6 @@ from tests.fakes.dcache.macaroon import mint
 from tests.servers import versions
 from tests.servers.access import ClusterAccess
 from tests.servers.fixtures import KafkaAccess
-from tests.servers.kafka import Kafka
 from tests.servers.minio import MinIO, S3Access
 from tests.servers.workspace import Workspace
 
@@ -340,33 +339,6 @@ async def test_a_missing_topic_is_told_and_not_made(kafka: KafkaAccess) -> None:
 async def test_a_broker_that_is_not_there_is_told() -> None:
     (said,) = await source(kind="kafka", bootstrap=["127.0.0.1:9"], topics=["t"])
     assert said.startswith("Kafka at 127.0.0.1:9: ")
-
-
-GUARDED = """\
-listener.security.protocol.map=PLAINTEXT:SASL_PLAINTEXT,CONTROLLER:PLAINTEXT
-sasl.enabled.mechanisms=PLAIN
-sasl.mechanism.inter.broker.protocol=PLAIN
-listener.name.plaintext.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule \
-required username="admin" password="admin" user_admin="admin" user_dcnios="right-word";
-authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
-super.users=User:admin;User:ANONYMOUS
-"""
-
-
-async def test_logins_and_rights_at_a_broker_are_told(workspace: Workspace) -> None:
-    broker = Kafka(workspace, properties=GUARDED)
-    await asyncio.to_thread(broker.start)
-    try:
-        security = {"protocol": "SASL_PLAINTEXT", "username": "dcnios", "password": "wrong-word"}
-        block = {"kind": "kafka", "bootstrap": [broker.bootstrap], "topics": ["t"]}
-        (said,) = await source(**block, security=security)
-        assert "Authentication failed" in said
-        assert "wrong-word" not in said
-        no_topic, no_group = await source(**block, security=security | {"password": "right-word"})
-        assert no_topic.startswith(f"topic 't' does not exist on {broker.bootstrap}, or must not be seen")
-        assert no_group.endswith(": grant it, or correct sources.it.group")
-    finally:
-        await asyncio.to_thread(broker.stop)
 
 
 # --- Kubernetes -----------------------------------------------------------------------------------------

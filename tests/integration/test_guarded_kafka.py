@@ -203,7 +203,9 @@ async def test_a_login_without_rights_is_told_of_each(broker: GuardedKafka, way:
     where = broker.at("sasl")
     no_topic, no_group = await source(kind="kafka", bootstrap=[where], topics=[topic], security=security)
     assert no_topic.startswith(f"topic '{topic}' does not exist on {where}, or must not be seen: ")
-    assert "GroupAuthorizationFailedError: dcnios-test: grant it, or correct" in no_group
+    assert no_group.endswith(
+        "GroupAuthorizationFailedError: dcnios-test: grant it, or correct sources.it.group"
+    )
 
 
 async def test_a_password_that_is_mended_lets_the_source_in(broker: GuardedKafka, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Records that their route can do nothing with, among good ones: real broker, API server and daemon."""
 
 import asyncio
-import base64
 import secrets
 import signal
 from os import kill
@@ -12,6 +11,8 @@ import aiohttp
 import pytest
 import yaml
 
+from dcnios_daemon import app
+from dcnios_daemon.config.load import load
 from tests.daemon import DaemonProcess, daemon, eventually, free_port
 from tests.e2e.stores import make_topic, produce
 from tests.servers.access import ClusterAccess
@@ -49,8 +50,7 @@ async def test_poison_dies_with_cause_and_bytes_and_lives_again_when_the_route_i
         assert jobs(kubernetes, namespace) == 297
         for item, value in zip(sorted(await dead(), key=lambda each: each["id"]), POISON, strict=True):
             assert "data" in item["note"], item
-            event = (await process.get(f"/api/v1/events/{item['key']}"))["event"]
-            assert value == (base64.b64decode(event["data_base64"]) if "data_base64" in event else value)
+            assert await bytes_of(process, item["key"]) == value
 
         config = yaml.safe_load(process.config.read_text())
         config["routes"]["runs"]["run"] = run
@@ -63,6 +63,14 @@ async def test_poison_dies_with_cause_and_bytes_and_lives_again_when_the_route_i
 
         await eventually(lambda: counted(process, running=300, dead=0), "all run")
         assert jobs(kubernetes, namespace) == 300
+
+
+async def bytes_of(process: DaemonProcess, key: str) -> bytes | None:
+    """What the journal keeps of an event."""
+    settings = await asyncio.to_thread(load, process.config, environ={})
+    async with app.journal(settings, shared=True) as journal:
+        event, _ = await journal.show(key)
+    return None if event is None else event.data
 
 
 async def counted(process: DaemonProcess, **expected: int) -> bool:

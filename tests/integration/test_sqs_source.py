@@ -216,7 +216,7 @@ async def test_poison_goes_where_the_queues_owner_looks_and_holds_nobody_up(site
 
 async def test_a_restart_of_the_queue_loses_nothing(site: Site) -> None:
     site.rig.more = {"reconcile": 0}
-    async with site.running() as running:
+    async with site.running():
         await site.rig.happen(3)
         await site.all_accepted()
         await asyncio.to_thread(site.rig.server.kill)
@@ -225,7 +225,6 @@ async def test_a_restart_of_the_queue_loses_nothing(site: Site) -> None:
         await site.rig.happen(3)
         await site.all_accepted()
         await site.rig.until_empty()
-        assert not running.status.error
 
 
 async def test_a_queue_that_is_not_there_is_said(site: Site) -> None:
