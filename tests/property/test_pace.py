@@ -118,7 +118,7 @@ def test_a_limit_that_is_not_used_does_not_grow() -> None:
     assert neighbour.pace.limit == before < MOST
 
 
-@pytest.mark.parametrize(("base", "knee"), [(0.2, 4), (0.5, 8), (1.0, 2), (2.0, 1)])
+@pytest.mark.parametrize(("base", "knee"), [(0.4, 4), (0.5, 8), (1.0, 2), (2.0, 1)])
 def test_it_settles_near_the_knee(base: float, knee: int) -> None:
     """Beyond it more at once only take longer."""
     neighbour = Neighbour(Pace(MOST))

@@ -122,7 +122,7 @@ def story(told: Callable[[], Coroutine[Any, Any, None]]) -> None:
     run(told())
 
 
-@pytest.mark.parametrize(("base", "knee"), [(0.2, 4), (0.5, 2), (1.0, 8)])
+@pytest.mark.parametrize(("base", "knee"), [(0.4, 4), (0.5, 2), (1.0, 8)])
 def test_it_settles_where_more_at_once_would_only_take_longer(base: float, knee: int) -> None:
     async def told() -> None:
         server = Server(base, knee)
