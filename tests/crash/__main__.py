@@ -9,6 +9,7 @@ import argparse
 import asyncio
 import os
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,10 +25,21 @@ def main() -> int:
     folder = given.keep or Path(tempfile.mkdtemp(prefix=f"dcnios-crash-{plan.seed}-"))
     print(f"SEED={plan.seed} KILLS={plan.kills} OUTAGES={plan.outages} EVENTS={plan.events}: in {folder}")
     sys.stdout.flush()
-    ledger = asyncio.run(weather(plan, folder))
+    ledger = asyncio.run(_talking(plan, folder))
     print(table(ledger))
     print(f"ledger, journal, log and audit log: {folder}")
     return 1 if ledger["violations"] else 0
+
+
+async def _talking(plan: Plan, folder: Path) -> dict[str, Any]:
+    """A storm that says what it waits for when it gets SIGUSR1."""
+    asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, _tell_tasks)
+    return await weather(plan, folder)
+
+
+def _tell_tasks() -> None:
+    for task in asyncio.all_tasks():
+        task.print_stack(file=sys.stderr)
 
 
 def _arguments() -> argparse.Namespace:

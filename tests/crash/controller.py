@@ -51,7 +51,8 @@ class Controller:
     ) -> None:
         self.jobs: dict[str, Job] = {}
         """By uid: the same name twice is two Jobs."""
-        self.finished = 0
+        self.doubled = asyncio.Event()
+        """Set with the first Job that should not be: there is no need to go on."""
         self._access = access
         self._namespace = namespace
         self._dice = dice
@@ -64,6 +65,7 @@ class Controller:
         self._hurry = False
         self._gone = asyncio.Condition()
         self._kept: set[str] = set()
+        self._made: set[tuple[str, int]] = set()
 
     async def run(self) -> None:
         """Follow and end Jobs until cancelled."""
@@ -129,6 +131,9 @@ class Controller:
             created=int(meta["resourceVersion"]),
         )
         self.jobs[meta["uid"]] = job
+        if (job.key, job.attempt) in self._made:
+            self.doubled.set()
+        self._made.add((job.key, job.attempt))
         runs = self._dice.expovariate(1 / self._run_seconds)
         self._at(runs, "end", meta["uid"], float(item["spec"]["ttlSecondsAfterFinished"]))
 
@@ -166,7 +171,6 @@ class Controller:
         finally:
             self._places.release()
         if what == "end":
-            self.finished += 1
             self._kept.add(uid)
             self._at(keep, "delete", uid, keep)
         else:

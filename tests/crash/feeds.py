@@ -118,17 +118,14 @@ class Feeds:
 
     async def count_frames(self) -> None:
         """What the topic holds is what happened."""
-        consumer = AIOKafkaConsumer(bootstrap_servers=self.site.kafka.bootstrap)
+        consumer = AIOKafkaConsumer(bootstrap_servers=self.site.kafka.bootstrap, auto_offset_reset="earliest")
         partitions = [TopicPartition(TOPIC, number) for number in range(PARTITIONS)]
         consumer.assign(partitions)
         await consumer.start()
         try:
             ends = await consumer.end_offsets(partitions)
-            left = sum(ends.values())
-            await consumer.seek_to_beginning(*partitions)
-            while left > 0:
+            while any([await consumer.position(each) < ends[each] for each in partitions]):
                 for records in (await consumer.getmany(timeout_ms=500)).values():
-                    left -= len(records)
                     self.happened.update(record.value.decode().split('"')[3] for record in records)
         finally:
             await consumer.stop()

@@ -34,7 +34,7 @@ REPEATED = 0.1
 """The share of events that are delivered again."""
 
 LIMITS: Mapping[str, Limit] = {
-    "": Limit(50, 50, 40),
+    "": Limit(40, 40, 40),
     "frames": Limit(30, 15, 25),
     "hooks": Limit(20, 5, 12),
     "uploads": Limit(15, 10, 8),

@@ -81,14 +81,27 @@ class Storm:
         async with asyncio.TaskGroup() as group:
             controller = group.create_task(self.controller.run())
             try:
-                await self._storm()
-                await self._calm()
-                await self._afterlife()
-            except StuckError as error:
-                self._stuck.append(str(error))
+                await self._unless_doubled()
             finally:
                 controller.cancel()
         return self._reckon()
+
+    async def _unless_doubled(self) -> None:
+        """To the end, or to the first Job that should not be."""
+        async with asyncio.TaskGroup() as group:
+            whole = group.create_task(self._whole())
+            alarm = group.create_task(self.controller.doubled.wait())
+            await asyncio.wait({whole, alarm}, return_when=asyncio.FIRST_COMPLETED)
+            whole.cancel()
+            alarm.cancel()
+
+    async def _whole(self) -> None:
+        try:
+            await self._storm()
+            await self._calm()
+            await self._afterlife()
+        except StuckError as error:
+            self._stuck.append(str(error))
 
     async def _storm(self) -> None:
         await asyncio.to_thread(self.site.daemon.start)

@@ -144,7 +144,7 @@ class Troubles:
             return "clock: stepped", lambda seconds: self._step_clock(hours, seconds, stays=stays), seconds
         kinds = [*_NETWORK, "restarted", "server stopped"]
         if name == "cluster":
-            kinds += ["lost answers"] * 4
+            kinds += ["lost answers"] * 4 + ["frozen"] * 2
         if name != "kafka":
             kinds += ["answered"] * 2
         kind = self._dice.choice(kinds)
