@@ -1,10 +1,9 @@
-"""Signed HTTP calls to an S3 store, or a service beside it: whoever asks, errors and rotated keys are dealt
-with here."""
+"""Signed HTTP calls to an S3 store: whoever asks, errors and rotated keys are dealt with here."""
 
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 
 import aiohttp
 import msgspec
@@ -17,7 +16,7 @@ from dcnios_daemon.staging.s3_identity import Keys, S3Settings, Signer, Unsigned
 _NO_ANSWER = 300
 _CONNECT = 10.0
 _SILENCE = 60.0
-_STALE = frozenset(
+STALE = frozenset(
     {
         "ExpiredToken",
         "ExpiredTokenException",
@@ -56,22 +55,11 @@ class SignedCalls:
     Args:
         settings: Whom to ask, and as whom.
         connections: How many at once, at most; 0: as many as are asked for.
-        service: What AWS calls the service, for the signature.
-        refused: Makes our error of where it was, the status and the body of a refusal.
     """
 
-    def __init__(
-        self,
-        settings: S3Settings,
-        *,
-        connections: int,
-        service: str = "s3",
-        refused: Callable[[str, int, bytes], StoreError] = refusal,
-    ) -> None:
+    def __init__(self, settings: S3Settings, *, connections: int) -> None:
         self._settings = settings
         self._connections = connections
-        self._service = service
-        self._refused = refused
         self._signer = Signer(settings)
         self._session: aiohttp.ClientSession | None = None
 
@@ -92,23 +80,21 @@ class SignedCalls:
                     if answer.status < _NO_ANSWER:
                         yield answer
                         return
-                    error = self._refused(call.where, answer.status, await answer.read())
+                    error = refusal(call.where, answer.status, await answer.read())
                 if is_last or not await self._may_renew(error, keys):
                     raise error
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise StoreUnavailable(f"{call.where}: {type(error).__name__}: {error}") from error
 
     async def _may_renew(self, error: StoreError, used: Keys) -> bool:
-        is_stale = isinstance(error, Refused) and error.code in _STALE
+        is_stale = isinstance(error, Refused) and error.code in STALE
         return is_stale and await self._signer.identity.renew(used)
 
     @contextlib.asynccontextmanager
     async def _send(
         self, session: aiohttp.ClientSession, call: Call, keys: Keys
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        unsigned = Unsigned(
-            method=call.method, url=call.url, body=call.body, headers=call.headers, service=self._service
-        )
+        unsigned = Unsigned(method=call.method, url=call.url, body=call.body, headers=call.headers)
         headers = await self._signer.headers(unsigned, keys)
         if call.silence is not None:
             headers["Accept-Encoding"] = "identity"

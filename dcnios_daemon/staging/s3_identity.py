@@ -9,7 +9,6 @@ store no longer knows what we have.
 import asyncio
 import datetime as dt
 import functools
-import importlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -77,8 +76,6 @@ class Unsigned(msgspec.Struct, frozen=True, kw_only=True):
     url: str
     body: bytes
     headers: Mapping[str, str]
-    service: str
-    """What AWS calls it."""
 
 
 class Identity:
@@ -135,10 +132,11 @@ class Identity:
             raise StoreUnavailable(f"S3 credentials cannot be read: {error}") from error
 
     def _read_chain(self) -> Keys:
-        exceptions = importlib.import_module("botocore.exceptions")
+        from botocore import exceptions, session  # noqa: PLC0415 - for daemons that have no keys of their own
+
         try:
             if self._chain is None:
-                self._chain = importlib.import_module("botocore.session").get_session().get_credentials()
+                self._chain = session.get_session().get_credentials()
             if self._chain is None:
                 raise StoreError(
                     "no S3 credentials: give access_key and secret_key, or what the AWS chain reads"
@@ -152,7 +150,9 @@ class Identity:
 @functools.cache
 def _botocore() -> tuple[Any, Any]:
     """The signer classes, imported when first needed: a daemon without S3 does not pay for them."""
-    return importlib.import_module("botocore.auth"), importlib.import_module("botocore.awsrequest")
+    from botocore import auth, awsrequest  # noqa: PLC0415 - see above
+
+    return auth, awsrequest
 
 
 class Signer:
@@ -194,8 +194,7 @@ class Signer:
             data=unsigned.body,
             headers=dict(unsigned.headers),
         )
-        scheme = auth.S3SigV4Auth if unsigned.service == "s3" else auth.SigV4Auth
-        scheme(keys, unsigned.service, self._region).add_auth(request)
+        auth.S3SigV4Auth(keys, "s3", self._region).add_auth(request)
         return dict(request.headers.items())
 
     @staticmethod

@@ -25,6 +25,20 @@ async def s3_client(access: S3Access) -> AsyncIterator[Any]:
         yield client
 
 
+@contextlib.asynccontextmanager
+async def sqs_client(endpoint: str) -> AsyncIterator[Any]:
+    """A client of a queue server that takes anybody."""
+    made = get_session().create_client(
+        "sqs",
+        endpoint_url=endpoint,
+        aws_access_key_id="anybody",
+        aws_secret_access_key="anything",
+        region_name="us-east-1",
+    )
+    async with made as client:
+        yield client
+
+
 async def notify(client: Any, bucket: str, target: str) -> None:
     """Have MinIO tell the webhook target of every object made in the bucket."""
     await client.put_bucket_notification_configuration(

@@ -4,6 +4,7 @@ Nobody here plays S3's part of writing into the queue but the test, in the words
 """
 
 import asyncio
+import contextlib
 import json
 import secrets
 from collections import Counter
@@ -24,7 +25,7 @@ from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.sources.minio.source import MinioSource
 from tests.contract.source_rig import NAME, Bench, Rig
 from tests.daemon import eventually
-from tests.e2e.stores import s3_client
+from tests.e2e.stores import s3_client, sqs_client
 from tests.servers.elasticmq import ElasticMQ
 from tests.servers.minio import S3Access
 from tests.servers.workspace import Workspace
@@ -39,23 +40,24 @@ class QueueRig(Rig):
         super().__init__()
         self.store, self.server, self.bucket = store, server, name
         self.more: dict[str, Any] = {}
-        self.queue = QueueClient(self.settings(), server.queue_url(name))
+        self._held = contextlib.AsyncExitStack()
+        self.client: Any = None
         self.dead = QueueClient(self.settings(), server.queue_url(f"{name}-dead"))
         self.documents: list[str] = []
 
     async def open(self) -> None:
         """Make a bucket, a queue, and one for what was received too often."""
-        await self.dead._call("CreateQueue", {"QueueName": f"{self.bucket}-dead"}, dict)
+        self.client = await self._held.enter_async_context(sqs_client(self.server.endpoint))
+        await self.client.create_queue(QueueName=f"{self.bucket}-dead")
         policy = json.dumps({"deadLetterTargetArn": await self.dead.arn(), "maxReceiveCount": 3})
-        asked = {"QueueName": self.bucket, "Attributes": {"RedrivePolicy": policy}}
-        await self.queue._call("CreateQueue", asked, dict)
+        await self.client.create_queue(QueueName=self.bucket, Attributes={"RedrivePolicy": policy})
         async with s3_client(self.store) as client:
             await client.create_bucket(Bucket=self.bucket)
 
     async def close(self) -> None:
         """Release connections."""
-        await self.queue.aclose()
         await self.dead.aclose()
+        await self._held.aclose()
 
     def settings(self) -> MinioSettings:
         """With what the test asks for."""
@@ -98,12 +100,15 @@ class QueueRig(Rig):
             entries = [
                 {"Id": str(at), "MessageBody": body} for at, body in enumerate(bodies[start : start + 10])
             ]
-            await self.queue._batch("SendMessageBatch", entries)
+            url = self.server.queue_url(self.bucket)
+            answer = await self.client.send_message_batch(QueueUrl=url, Entries=entries)
+            assert not answer.get("Failed")
 
     async def counts(self) -> tuple[int, int]:
         """Messages that wait, and that are hidden."""
         names = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
-        found = await self.queue._call("GetQueueAttributes", {"AttributeNames": names}, dict)
+        url = self.server.queue_url(self.bucket)
+        found = await self.client.get_queue_attributes(QueueUrl=url, AttributeNames=names)
         return int(found["Attributes"][names[0]]), int(found["Attributes"][names[1]])
 
     async def is_there(self) -> bool:

@@ -162,3 +162,25 @@ async def test_a_message_whose_commit_fails_is_not_deleted(monkeypatch: pytest.M
         await asyncio.sleep(0.02)
         running.cancel()
     assert not made.deleted
+
+
+async def test_a_queue_that_does_not_wait_is_not_asked_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Such as what stands before it and answers for it, with something else."""
+    monkeypatch.setattr(queue, "IDLE", 0.05)
+    monkeypatch.setattr(queue, "READERS", 1)
+    made, journal = FakeQueue(), Journal()
+    asked = 0
+
+    async def receive(*, hidden: int) -> list[Message]:
+        nonlocal asked
+        asked += 1
+        await asyncio.sleep(0)
+        return []
+
+    made.receive = receive  # type: ignore[method-assign]
+    reader = QueueReader(source="s", queue=made, take=journal.take)
+    async with asyncio.TaskGroup() as group:
+        running = group.create_task(reader.run())
+        await asyncio.sleep(0.2)
+        running.cancel()
+    assert 1 <= asked <= 5

@@ -8,6 +8,7 @@ and left alone: after some tries the queue's own redrive policy puts it where it
 import asyncio
 import contextlib
 import random
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Never, Protocol
 
@@ -26,6 +27,8 @@ HIDDEN = 60
 """Seconds for which a message in hand is hidden from others."""
 EXTEND_EVERY = 20.0
 """Seconds after which it is hidden anew."""
+IDLE = 1.0
+"""Seconds after which a queue that does not wait for messages, as we ask it to, is asked again."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 60.0
 """Seconds before a queue that cannot be reached is asked again, doubling from the first to the longest."""
 
@@ -119,13 +122,20 @@ class QueueReader:
         while True:
             await self._may_read.wait()
             try:
-                await self._settle(await self._queue.receive(hidden=HIDDEN))
+                await self._settle(await self._receive())
                 broken = 0
             except StoreUnavailable as error:
                 broken += 1
                 await self._wait(broken, error)
             except StoreError as error:
                 raise Rejected(str(error)) from error
+
+    async def _receive(self) -> list[Message]:
+        began = time.monotonic()
+        messages = await self._queue.receive(hidden=HIDDEN)
+        if not messages and (early := began + IDLE - time.monotonic()) > 0:
+            await asyncio.sleep(early)
+        return messages
 
     async def _wait(self, broken: int, error: StoreUnavailable) -> None:
         pause = backoff(broken, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
