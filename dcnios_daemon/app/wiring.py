@@ -13,7 +13,8 @@ from dcnios_daemon.core.ports import Gate, Journal, Sink, Store
 from dcnios_daemon.core.routing import Router
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.fairness import Share
-from dcnios_daemon.dispatch.route import Limits, Route
+from dcnios_daemon.dispatch.limits import Limits
+from dcnios_daemon.dispatch.route import Route
 from dcnios_daemon.sinks import registry as sinks
 from dcnios_daemon.sinks.spec import SinkContext
 from dcnios_daemon.sources import registry as sources

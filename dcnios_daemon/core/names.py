@@ -1,6 +1,6 @@
 """Names that must come out the same in every life of the daemon: event keys and order names.
 
-Everything that keeps an event from running twice rests on these two functions, so they may never
+Everything that keeps an event from running twice rests on these functions, so they may never
 change for a given input. The parts are hashed with their lengths: ("a", "bc") and ("ab", "c") differ.
 """
 

@@ -13,10 +13,11 @@ from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.ports import Failure, InFlight, Journal, Outcome, Stats
 from dcnios_daemon.dispatch.doubts import Doubts
 from dcnios_daemon.dispatch.fairness import Turns
+from dcnios_daemon.dispatch.limits import BatchClock, Limits
+from dcnios_daemon.dispatch.neighbours import Neighbours, NeighbourState
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook, claimed_for
 from dcnios_daemon.dispatch.outcomes import Outcomes, SinkDesk
-from dcnios_daemon.dispatch.quiet import NeighbourState, Quiet
-from dcnios_daemon.dispatch.route import BatchClock, Limits, Route
+from dcnios_daemon.dispatch.route import Route
 from dcnios_daemon.dispatch.started import InHand, Started
 from dcnios_daemon.dispatch.submission import Verdict, submit
 from dcnios_daemon.dispatch.until_written import until_written
@@ -46,7 +47,7 @@ class Dispatcher:
         )
         self._turns = Turns({})
         self._batches: dict[str, BatchClock] = {}
-        self._quiet = Quiet(clock, workers=WORKERS)
+        self._neighbours = Neighbours(clock, workers=WORKERS)
         self._paused: frozenset[str] = frozenset()
         self._ready_sinks: set[str] = set()
         self._dry: set[str] = set()
@@ -70,6 +71,7 @@ class Dispatcher:
         self._retired = set(self._routes) - set(routes)
         self._routes.update(routes)
         self._book.change(routes, limits)
+        self._neighbours.change(routes.values())
         self._turns.change({name: route.share for name, route in routes.items()})
         for name, route in routes.items():
             self._batches[name] = BatchClock(route.batch_size, route.batch_wait, self._clock)
@@ -102,11 +104,11 @@ class Dispatcher:
 
     def neighbours(self) -> Sequence[NeighbourState]:
         """How it stands with each neighbour that was ever sent to."""
-        return self._quiet.neighbours()
+        return self._neighbours.states()
 
     def waiting_routes(self) -> Mapping[str, str]:
         """Routes that are left alone for want of something of their own, and what that is."""
-        return self._quiet.waiting_routes()
+        return self._neighbours.waiting_routes()
 
     def sink_is_ready(self, sink: str) -> None:
         """The sink has settled its earlier life; orders may go to it."""
@@ -175,7 +177,7 @@ class Dispatcher:
 
     async def _choose(self) -> str | None:
         """Send parked orders on their way, then say which route may claim: the one whose turn it is."""
-        while not self._queue.full() and (order := self._quiet.next_parked(self._book.awaits)):
+        while not self._queue.full() and (order := self._neighbours.next_parked(self._book.awaits)):
             self._enqueue(order)
         stats = await self._journal.stats()
         self._notice_pauses(frozenset(stats.paused))
@@ -193,7 +195,7 @@ class Dispatcher:
     async def _claim(self, name: str) -> None:
         route = self._routes[name]
         free = _AHEAD - self._queue.qsize()
-        count = int(min(free, _QUANTUM, self._book.room(name), self._quiet.room(route)))
+        count = int(min(free, _QUANTUM, self._book.room(name), self._neighbours.room(route)))
         changes = self._changes
         claims = await until_written(
             partial(
@@ -214,7 +216,7 @@ class Dispatcher:
 
     def _enqueue(self, order: OpenOrder) -> None:
         if order.run is not None:
-            self._quiet.chosen(order, order.run)
+            self._neighbours.chosen(order, order.run)
             self._queue.put_nowait(order)
 
     def _has_room(self) -> bool:
@@ -232,7 +234,7 @@ class Dispatcher:
         queued = self._has_work(route, stats)
         return (
             queued > 0
-            and self._quiet.room(self._routes[route]) >= 1
+            and self._neighbours.room(self._routes[route]) >= 1
             and self._book.room(route) >= 1
             and self._batches[route].hold(queued) <= 0
         )
@@ -241,12 +243,12 @@ class Dispatcher:
         """Seconds until something may go by time alone; None when only an event can change anything."""
         if not self._has_room():
             return None
-        chances = [self._quiet.parked_wait()]
+        chances = [self._neighbours.parked_wait()]
         for route in self._routes:
             queued = self._has_work(route, stats)
             if queued:
                 waits = (
-                    self._quiet.wait(self._routes[route]),
+                    self._neighbours.wait(self._routes[route]),
                     self._book.wait(route),
                     self._batches[route].hold(queued),
                 )
@@ -266,18 +268,18 @@ class Dispatcher:
 
     async def _send(self, order: OpenOrder, route: Route) -> None:
         if not self._book.awaits(order):
-            self._quiet.withdrawn(order, route)
+            self._neighbours.withdrawn(order, route)
             return
         if route.name in self._paused and not order.in_doubt:
-            self._quiet.withdrawn(order, route)
+            self._neighbours.withdrawn(order, route)
             await self._outcomes.give_back(order, at=None, note="")
             return
-        if not self._quiet.lets(order, route):
-            self._quiet.withdrawn(order, route)
-            await self._put_off(order, self._quiet.wait(route) or 0.0, "")
+        if not self._neighbours.lets(order, route):
+            self._neighbours.withdrawn(order, route)
+            await self._put_off(order, self._neighbours.wait(route) or 0.0, "")
             return
         answer = await submit(order, route, self._clock)
-        pause, verdict = self._quiet.told(order, route, answer), answer.verdict
+        pause, verdict = self._neighbours.told(order, route, answer), answer.verdict
         if not self._book.awaits(order):
             return  # its outcome came in before the sink's answer
         if verdict is Verdict.TAKEN:
@@ -301,7 +303,7 @@ class Dispatcher:
     async def _put_off(self, order: OpenOrder, pause: float, error: str) -> None:
         """Not sent or not taken: it keeps its slot if it may exist, else it makes room for others."""
         if order.in_doubt:
-            self._quiet.park(order)
+            self._neighbours.park(order)
         else:
             self._book.answered(order)
             await self._outcomes.give_back(order, at=self._clock.now() + pause, note=error)

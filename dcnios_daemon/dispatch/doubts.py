@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from dcnios_daemon.core.errors import DcniosError
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import Failure, Outcome
+from dcnios_daemon.dispatch.neighbours import FIRST_PAUSE, LONGEST_PAUSE
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
-from dcnios_daemon.dispatch.quiet import FIRST_PAUSE, LONGEST_PAUSE
 from dcnios_daemon.dispatch.route import Route
 from dcnios_daemon.dispatch.submission import ANSWER_WITHIN, made
 from dcnios_daemon.telemetry import events as telemetry

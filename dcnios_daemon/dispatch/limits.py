@@ -8,7 +8,17 @@ window of t seconds the neighbour sees at most ``burst + rate * t`` creations.
 
 import math
 
+import msgspec
+
 from dcnios_daemon.core.clock import Clock
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """A rate in orders per second with its burst, and a cap of orders in flight. None: no limit."""
+
+    rate: float | None = None
+    burst: float = 1
+    in_flight: int | None = None
 
 
 class TokenBucket:
@@ -61,52 +71,51 @@ class TokenBucket:
         self._rate, self._burst = rate, burst
 
 
-class Cooldown:
-    """Whether someone may be asked. After it failed: by nobody, then by one order as a probe, then by all."""
+class Allowance:
+    """Limits at work: the bucket, and how many orders are open."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, limits: Limits, clock: Clock) -> None:
         self._clock = clock
-        self._until = 0.0
-        self._probe: object | None = None
-        self.failures = 0
-        """How often it failed in a row."""
+        self._cap = limits.in_flight
+        self.bucket = TokenBucket(limits.rate, limits.burst, clock)
+        self.open = 0
+        """Orders between claim and settlement, those of earlier lives included."""
 
     def room(self) -> float:
-        """How many orders may be sent now as far as this goes."""
-        if self.failures == 0:
-            return math.inf
-        return 0 if self._probe is not None or self._clock.monotonic() < self._until else 1
+        """How many orders may be claimed now."""
+        slots = math.inf if self._cap is None else max(0, self._cap - self.open)
+        return min(slots, self.bucket.room())
 
     def wait(self) -> float | None:
-        """Seconds until there is room; None while a probe is out."""
-        if self.failures == 0:
+        """Seconds until the bucket has room; None when only an answer or an outcome can make room."""
+        if self._cap is not None and self.open >= self._cap:
+            return None
+        return self.bucket.wait()
+
+    def change(self, limits: Limits) -> None:
+        """Take new limits at run time; what is open stays counted."""
+        self._cap = limits.in_flight
+        self.bucket.change(limits.rate, limits.burst)
+
+
+class BatchClock:
+    """When an incomplete batch has waited long enough."""
+
+    def __init__(self, size: int, wait: float, clock: Clock) -> None:
+        self._size = size
+        self._wait = wait
+        self._clock = clock
+        self._since: float | None = None
+
+    def hold(self, queued: int) -> float:
+        """Seconds to hold the queued ones back still; 0 when they may go."""
+        if self._size <= 1 or queued >= self._size:
+            self._since = None
             return 0.0
-        return None if self._probe is not None else max(0.0, self._until - self._clock.monotonic())
+        if self._since is None:
+            self._since = self._clock.monotonic()
+        return max(0.0, self._since + self._wait - self._clock.monotonic())
 
-    def chosen(self, order: object) -> None:
-        """The order is about to be sent; after a failure it is the probe."""
-        if self.failures and self._probe is None:
-            self._probe = order
-
-    def lets(self, order: object) -> bool:
-        """Whether the order may still be sent: something may have failed since it was chosen."""
-        return self.failures == 0 or self._probe is order
-
-    def withdrawn(self, order: object) -> None:
-        """The order was not sent, or its answer says nothing about this: another may be the probe."""
-        if self._probe is order:
-            self._probe = None
-
-    def succeeded(self) -> None:
-        """It answered as it should."""
-        self.failures = 0
-        self._probe = None
-
-    def failed(self, order: object, pause: float) -> None:
-        """It did not; leave it alone for ``pause`` seconds. What fails while it is left alone was sent before
-        and says nothing new.
-        """
-        if self._probe is order or self.failures == 0:
-            self.failures += 1
-            self._until = self._clock.monotonic() + pause
-        self.withdrawn(order)
+    def went(self) -> None:
+        """A batch was claimed: the next one waits from its own first event."""
+        self._since = None

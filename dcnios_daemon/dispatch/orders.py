@@ -6,7 +6,8 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.ports import Claim, InFlight
-from dcnios_daemon.dispatch.route import Allowance, Limits, Route
+from dcnios_daemon.dispatch.limits import Allowance, Limits
+from dcnios_daemon.dispatch.route import Route
 
 
 class OpenOrder(msgspec.Struct, kw_only=True, eq=False):

@@ -27,7 +27,7 @@ class Verdict(enum.Enum):
     SINK_AWAY = enum.auto()
     """It was not taken; the sink asks to be left alone."""
     NOT_NOW = enum.auto()
-    """It was not taken; something of its own (a store for its links) is missing for now."""
+    """It was not taken; something of the route's own (a store for its links, a right) is missing for now."""
     IN_DOUBT = enum.auto()
     """It may exist: the sink failed while answering. Send it again, it has the same name."""
 

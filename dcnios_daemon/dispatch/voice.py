@@ -13,14 +13,14 @@ class Voice:
     def __init__(self, clock: Clock, *, sink: str = "", neighbour: str = "", route: str = "") -> None:
         self._clock = clock
         self._who = {"sink": sink, "neighbour": neighbour, "route": route}
-        self._quiet_until = 0.0
+        self._quiet_until: dict[str, float] = {}
         self._put_off = 0
         self._trouble_is_known = False
 
     def failed(self, error: str, *, again_in: float) -> None:
         """An order was put off."""
         self._put_off += 1
-        if self._may_speak():
+        if self._may_speak_of("failure"):
             telemetry.SubmissionsPaused(
                 **self._who, error=error, again_in=round(again_in, 1), put_off=self._put_off
             ).emit()
@@ -29,7 +29,7 @@ class Voice:
 
     def slow(self, *, seconds: float, at_once: int) -> None:
         """Answers come slowly, and fewer are asked for at the same time."""
-        if self._may_speak():
+        if self._may_speak_of("slowness"):
             telemetry.SubmissionsSlowed(**self._who, seconds=round(seconds, 3), at_once=at_once).emit()
 
     def well(self) -> None:
@@ -37,10 +37,11 @@ class Voice:
         if self._trouble_is_known:
             telemetry.SubmissionsResumed(**self._who, put_off=self._put_off).emit()
             self._trouble_is_known = False
+        self._put_off = 0
 
-    def _may_speak(self) -> bool:
+    def _may_speak_of(self, what: str) -> bool:
         now = self._clock.monotonic()
-        if now < self._quiet_until:
+        if now < self._quiet_until.get(what, 0.0):
             return False
-        self._quiet_until = now + EVERY
+        self._quiet_until[what] = now + EVERY
         return True

@@ -59,7 +59,7 @@ class StageOut(Settings):
 
 
 class ContainerRun(Settings):
-    """What to run, on what, and where its results go. ``job``, ``interlink`` and ``process`` share it."""
+    """What to run, on what, and where its results go. All kinds that run a program share it."""
 
     script: str | None = None
     """Run by ``/bin/sh``. Event fields reach it as environment variables and files, never as text in it."""
@@ -166,6 +166,6 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """Source name to its store, for staging."""
     clock: Clock
     kubernetes: Any = None
-    """The ``kubernetes`` block (``sinks.cluster.KubernetesSettings``)."""
+    """The ``kubernetes`` block (``sinks.kubernetes.cluster.KubernetesSettings``)."""
     shutdown_grace: float = 30.0
     """Seconds that running processes get to end by themselves."""

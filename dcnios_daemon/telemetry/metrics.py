@@ -106,6 +106,12 @@ def take_levels(
             DELIVERIES.labels(route, state).set(counts.get(state, 0))
 
 
+def forget_paces() -> None:
+    """Forget the levels of all neighbours: some may not matter any more."""
+    for level in (AT_ONCE, UNANSWERED, LEFT_ALONE):
+        level.clear()
+
+
 def take_pace(sink: str, neighbour: str, *, at_once: int, unanswered: int, failures: int) -> None:
     """Bring the levels of one neighbour up to date."""
     AT_ONCE.labels(sink, neighbour).set(at_once)

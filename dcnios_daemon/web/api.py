@@ -11,7 +11,7 @@ from dcnios_daemon.core.clock import iso
 from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
 from dcnios_daemon.core.event import cloudevent
 from dcnios_daemon.core.ports import Delivery, Journal, State
-from dcnios_daemon.telemetry.metrics import take_levels, take_pace
+from dcnios_daemon.telemetry.metrics import forget_paces, take_levels, take_pace
 
 _TIMES = ("time", "accepted", "claimed", "submitted", "settled", "retry_at")
 _MOST = 1000
@@ -74,6 +74,7 @@ class Api:
             routes=self._routes(),
             paused=stats.paused,
         )
+        forget_paces()
         for state in self._status().get("sinks", ()):
             take_pace(
                 state["sink"],

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dcnios_daemon.buffer.journal import SqliteJournal
-from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.core.ports import Admission, Claim, Failure, Outcome
+from tests.fakes.memory_journal import MemoryJournal
 
 KINDS = ("sqlite", "memory")
 AnyJournal = SqliteJournal | MemoryJournal

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.errors import (
     JournalUnavailable,
     OrderRefused,
@@ -31,7 +30,9 @@ from dcnios_daemon.core.ports import Admission, Failure, Order, Outcome, State, 
 from dcnios_daemon.dispatch import dispatcher as module
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.fairness import Share
-from dcnios_daemon.dispatch.route import Limits, Route
+from dcnios_daemon.dispatch.limits import Limits
+from dcnios_daemon.dispatch.route import Route
+from tests.fakes.memory_journal import MemoryJournal
 from tests.virtual import LoopClock, run
 
 KEEP = 60.0
@@ -306,7 +307,7 @@ class World:
 
     def check_choice(self, chosen: str) -> None:
         """At the moment at which a route may claim, nothing of a higher priority could."""
-        routes, book, quiet = self.dispatcher._routes, self.dispatcher._book, self.dispatcher._quiet
+        routes, book, quiet = self.dispatcher._routes, self.dispatcher._book, self.dispatcher._neighbours
         for name, route in routes.items():
             more_urgent = route.share.priority > routes[chosen].share.priority
             ready = self.journal.may_be_claimed(name, self.plot.batch)

@@ -25,7 +25,6 @@ from hypothesis.stateful import (
 
 from dcnios_daemon.buffer.fsck import fsck
 from dcnios_daemon.buffer.journal import SqliteJournal
-from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.errors import JournalFull
 from dcnios_daemon.core.names import order_name
 from dcnios_daemon.core.ports import (
@@ -41,6 +40,7 @@ from dcnios_daemon.core.ports import (
 )
 from tests.clocks import ManualClock
 from tests.contract.journal_rig import make_event, make_journal
+from tests.fakes.memory_journal import MemoryJournal
 
 DEDUPE_FOR = 50.0
 MAX_EVENTS = 12

@@ -12,15 +12,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkError, SinkUnavailable
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.core.ports import Admission, Order, Outcome, State
 from dcnios_daemon.dispatch.dispatcher import WORKERS, Dispatcher
+from dcnios_daemon.dispatch.limits import Limits
+from dcnios_daemon.dispatch.neighbours import LONGEST_PAUSE
 from dcnios_daemon.dispatch.pace import FIRST
-from dcnios_daemon.dispatch.quiet import LONGEST_PAUSE
-from dcnios_daemon.dispatch.route import Limits, Route
+from dcnios_daemon.dispatch.route import Route
+from tests.fakes.memory_journal import MemoryJournal
 from tests.virtual import LoopClock, run
 
 

@@ -7,24 +7,25 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 from msgspec.structs import replace
 
-from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable, StoreUnavailable
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Admission, Delivery, Failure, Order, Outcome, State
-from dcnios_daemon.dispatch import doubts, pace, quiet
+from dcnios_daemon.dispatch import doubts, neighbours, pace
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
-from dcnios_daemon.dispatch.route import Limits, Route
+from dcnios_daemon.dispatch.limits import Limits
+from dcnios_daemon.dispatch.route import Route
+from tests.fakes.memory_journal import MemoryJournal
 
 NO_LIMITS = Limits()
 
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(quiet, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(neighbours, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(neighbours, "LONGEST_PAUSE", 0.02)
     monkeypatch.setattr(doubts, "LATE", 0.01)
 
 
@@ -155,8 +156,8 @@ async def test_a_neighbour_that_hangs_leaves_workers_for_others() -> None:
 
 async def test_a_neighbour_that_is_away_holds_up_its_own_routes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one kind of sink, but not of one address."""
-    monkeypatch.setattr(quiet, "FIRST_PAUSE", 3600.0)
-    monkeypatch.setattr(quiet, "LONGEST_PAUSE", 3600.0)
+    monkeypatch.setattr(neighbours, "FIRST_PAUSE", 3600.0)
+    monkeypatch.setattr(neighbours, "LONGEST_PAUSE", 3600.0)
     house, other = House(neighbour="here"), ToyPlan()
     house.routes["o"] = Route(name="o", plan=other, sink="toy", neighbour="there")
     house.dispatcher = house.make()

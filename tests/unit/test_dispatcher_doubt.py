@@ -17,9 +17,10 @@ from dcnios_daemon.core.errors import (
 from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Failure, Order, State
 from dcnios_daemon.dispatch import dispatcher as module
-from dcnios_daemon.dispatch import doubts, quiet, submission, until_written
+from dcnios_daemon.dispatch import doubts, neighbours, submission, until_written
+from dcnios_daemon.dispatch.limits import Limits
 from dcnios_daemon.dispatch.orders import OrderBook
-from dcnios_daemon.dispatch.route import Limits, Route
+from dcnios_daemon.dispatch.route import Route
 from tests.unit.test_dispatcher import House, ToyPlan
 from tests.virtual import LoopClock, run
 
@@ -28,8 +29,8 @@ LOST = SinkUnavailable("the answer was lost")
 
 @pytest.fixture(autouse=True)
 def _short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(quiet, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(neighbours, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(neighbours, "LONGEST_PAUSE", 0.02)
     monkeypatch.setattr(doubts, "LATE", 0.01)
 
 
@@ -127,7 +128,7 @@ async def test_a_sink_that_never_answers_holds_no_worker_for_ever(monkeypatch: p
 
 
 async def test_a_neighbour_that_asks_for_a_year_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(quiet, "LONGEST_ASKED", 0.01)
+    monkeypatch.setattr(neighbours, "LONGEST_ASKED", 0.01)
     house = House()
     house.plan.answers = [SinkBusy("429", retry_after=31_536_000)]
     async with house.running():
@@ -138,8 +139,8 @@ async def test_a_neighbour_that_asks_for_a_year_is_asked_again(monkeypatch: pyte
 async def test_a_missing_store_does_not_send_the_backlog_through_the_journal(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(quiet, "FIRST_PAUSE", 30)
-    monkeypatch.setattr(quiet, "LONGEST_PAUSE", 30)
+    monkeypatch.setattr(neighbours, "FIRST_PAUSE", 30)
+    monkeypatch.setattr(neighbours, "LONGEST_PAUSE", 30)
     house = House(limits=Limits(in_flight=1))
     house.plan.answers = [StoreUnavailable("no link now")] * 1000
     async with house.running():

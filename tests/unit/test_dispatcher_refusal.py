@@ -7,7 +7,7 @@ import pytest
 from dcnios_daemon.core.errors import OrderRefused, SinkUnavailable
 from dcnios_daemon.core.ports import Failure, Order, State
 from dcnios_daemon.dispatch.doubts import LATE
-from dcnios_daemon.dispatch.route import Limits
+from dcnios_daemon.dispatch.limits import Limits
 from tests.unit.test_dispatcher import House
 from tests.virtual import LoopClock, run
 

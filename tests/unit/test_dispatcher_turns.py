@@ -9,7 +9,8 @@ from dcnios_daemon.core.policy import RetryPolicy
 from dcnios_daemon.core.ports import Failure, Order, State
 from dcnios_daemon.dispatch import dispatcher as module
 from dcnios_daemon.dispatch.fairness import Share
-from dcnios_daemon.dispatch.route import Limits, Route
+from dcnios_daemon.dispatch.limits import Limits
+from dcnios_daemon.dispatch.route import Route
 from tests.unit.test_dispatcher import NO_LIMITS, House, ToyPlan
 from tests.virtual import LoopClock, run
 

@@ -28,7 +28,14 @@ def test_the_architecture_page_names_only_files_that_exist() -> None:
 
 
 def test_a_package_that_tells_of_its_modules_tells_of_all() -> None:
-    for package in ("sources/dcache", "sources/dcache/client", "sinks/kubernetes", "sinks/job"):
+    for package in (
+        "sources/dcache",
+        "sources/dcache/client",
+        "sinks/kubernetes",
+        "sinks/job",
+        "buffer",
+        "dispatch",
+    ):
         folder = ROOT / "dcnios_daemon" / package
         told = set(re.findall(r"``(\w+)``", (folder / "__init__.py").read_text(encoding="utf-8")))
         there = {path.stem for path in folder.glob("*.py")} | {

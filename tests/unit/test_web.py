@@ -11,7 +11,6 @@ import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from dcnios_daemon.buffer.memory import MemoryJournal
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import DcniosError, JournalUnavailable
 from dcnios_daemon.core.event import Action, Event
@@ -22,6 +21,7 @@ from dcnios_daemon.telemetry.health import Health
 from dcnios_daemon.web import access, server
 from dcnios_daemon.web.api import Api
 from dcnios_daemon.web.server import Door, WebServer
+from tests.fakes.memory_journal import MemoryJournal
 
 HOLE = '<img src=x onerror="document.title=1">'
 

@@ -64,7 +64,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Claim(msgspec.Struct, frozen=True, kw_only=True):
-    """A delivery that this process may submit; nobody else may while the lease holds."""
+    """A delivery that this process may submit, and nobody else: the journal has one dispatcher."""
 
     delivery: int
     route: str

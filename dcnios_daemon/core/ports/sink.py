@@ -34,7 +34,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(Protocol):
-    """A route's ``run`` block, compiled once. Pure."""
+    """A route's ``run`` block, compiled once."""
 
     async def render(self, order: Order) -> Any:  # noqa: ANN401 - a sink's own object, printable as JSON
         """The very object that would be submitted for the order, as JSON-ready data. It awaits only because
@@ -51,7 +51,8 @@ class Plan(Protocol):
         Raises:
             SinkBusy, SinkMisconfigured: Not taken: try again later, same attempt.
             SinkUnavailable: Not known to be taken: likewise.
-            OrderRefused: Never.
+            StoreUnavailable: What it needs of a store is missing: likewise.
+            OrderRefused: This order can never be taken.
         """
         ...
 

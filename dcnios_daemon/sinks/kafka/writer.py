@@ -135,7 +135,9 @@ class Writer:
     def _raise(self, sent: _Sent, error: BaseException) -> NoReturn:
         if meaning(error) is Meaning.REFUSED:
             text = f"Kafka at {self.brokers.where}, topic {self._run.topic}: {words(error)}"
-            raise (OrderRefused if sent.alone else SinkUnavailable)(text) from error
+            if sent.alone:
+                raise OrderRefused(text, answered=True) from error
+            raise SinkUnavailable(text) from error
         with self.brokers.failures():
             raise error
 

@@ -1,4 +1,4 @@
-"""The journal without a file: the same contract, gone with the process. For tests, and to try routes out."""
+"""The journal without a file: the same contract, gone with the process."""
 
 import asyncio
 import string
@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dcnios_daemon.buffer.gate import WatermarkGate, Watermarks
 from dcnios_daemon.buffer.grouping import Ready, group
 from dcnios_daemon.buffer.records import IN_FLIGHT, QUEUED, STATES, Code, clean, shortened, why
-from dcnios_daemon.buffer.shelf import Entry, Shelf, next_attempt, ready_row
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import JournalError, JournalFull
 from dcnios_daemon.core.event import Event
@@ -27,6 +26,7 @@ from dcnios_daemon.core.ports import (
     Stats,
     Succeed,
 )
+from tests.fakes.journal_shelf import Entry, Shelf, next_attempt, ready_row
 
 _POLL_SECONDS = 1.0
 """How often to look whether a retry has come due, should the clock not run like the event loop's."""

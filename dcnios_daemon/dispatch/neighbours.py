@@ -1,18 +1,18 @@
 """Who is to be left alone now, and the orders in doubt that wait for the end of it.
 
 A neighbour that fails or asks for time is left alone by all routes that use it. A route whose own need (a
-store for its links) is missing is left alone by itself, so that its backlog does not run through the journal
-again and again, and the other routes go on.
+store for its links, a right) is missing is left alone by itself, so that its backlog does not run through the
+journal again and again, and the other routes go on.
 """
 
+import math
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.policy import backoff
-from dcnios_daemon.dispatch.limits import Cooldown
 from dcnios_daemon.dispatch.orders import OpenOrder
 from dcnios_daemon.dispatch.pace import Pace
 from dcnios_daemon.dispatch.route import Route
@@ -24,6 +24,57 @@ UNANSWERED = 16
 """Orders on their way to one of several neighbours of a kind: one that hangs leaves workers for others."""
 LONGEST_ASKED = 300.0
 """Seconds: a neighbour that asks for more is asked again after this, by one order."""
+
+
+class Cooldown:
+    """Whether someone may be asked. After it failed: by nobody, then by one order as a probe, then by all."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._until = 0.0
+        self._probe: object | None = None
+        self.failures = 0
+        """How often it failed in a row."""
+
+    def room(self) -> float:
+        """How many orders may be sent now as far as this goes."""
+        if self.failures == 0:
+            return math.inf
+        return 0 if self._probe is not None or self._clock.monotonic() < self._until else 1
+
+    def wait(self) -> float | None:
+        """Seconds until there is room; None while a probe is out."""
+        if self.failures == 0:
+            return 0.0
+        return None if self._probe is not None else max(0.0, self._until - self._clock.monotonic())
+
+    def chosen(self, order: object) -> None:
+        """The order is about to be sent; after a failure it is the probe."""
+        if self.failures and self._probe is None:
+            self._probe = order
+
+    def lets(self, order: object) -> bool:
+        """Whether the order may still be sent: something may have failed since it was chosen."""
+        return self.failures == 0 or self._probe is order
+
+    def withdrawn(self, order: object) -> None:
+        """The order was not sent, or its answer says nothing about this: another may be the probe."""
+        if self._probe is order:
+            self._probe = None
+
+    def succeeded(self) -> None:
+        """It answered as it should."""
+        self.failures = 0
+        self._probe = None
+
+    def failed(self, order: object, pause: float) -> None:
+        """It did not; leave it alone for ``pause`` seconds. What fails while it is left alone was sent before
+        and says nothing new.
+        """
+        if self._probe is order or self.failures == 0:
+            self.failures += 1
+            self._until = self._clock.monotonic() + pause
+        self.withdrawn(order)
 
 
 class NeighbourState(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +120,7 @@ class _Waiting:
         self.error = ""
 
 
-class Quiet:
+class Neighbours:
     """The cooldowns of neighbours and of routes, the pace of neighbours, and the parked orders: in doubt, but
     not to be sent now.
 
@@ -82,11 +133,20 @@ class Quiet:
         self._clock = clock
         self._workers = workers
         self._neighbours: dict[tuple[str, str], _Neighbour] = {}
+        self._wanted: set[tuple[str, str]] = set()
         self._routes: dict[str, _Waiting] = {}
         self._parked: list[OpenOrder] = []
 
-    def neighbours(self) -> Sequence[NeighbourState]:
-        """How it stands with each neighbour that was ever sent to."""
+    def change(self, routes: Iterable[Route]) -> None:
+        """From now on these are the routes: forget whom none of them talks to, once nothing is left there."""
+        routes = list(routes)
+        self._wanted = {_place(route) for route in routes}
+        self._neighbours = {place: found for place, found in self._neighbours.items() if self._matters(place)}
+        names = {route.name for route in routes}
+        self._routes = {name: found for name, found in self._routes.items() if name in names}
+
+    def states(self) -> Sequence[NeighbourState]:
+        """How it stands with each neighbour that was sent to and still matters."""
         return [
             NeighbourState(
                 sink=sink,
@@ -98,6 +158,7 @@ class Quiet:
                 error=found.error,
             )
             for (sink, name), found in self._neighbours.items()
+            if self._matters((sink, name))
         ]
 
     def waiting_routes(self) -> Mapping[str, str]:
@@ -197,8 +258,14 @@ class Quiet:
         yield self._to(route).cooldown
         yield self._own(route).cooldown
 
+    def _matters(self, place: tuple[str, str]) -> bool:
+        """Whether a route talks to it, or an order of an earlier configuration does."""
+        found = self._neighbours.get(place)
+        parked = {_place(order.run) for order in self._parked if order.run is not None}
+        return place in self._wanted or place in parked or (found is not None and found.pace.unanswered > 0)
+
     def _to(self, route: Route) -> _Neighbour:
-        place = (route.sink, route.neighbour)
+        place = _place(route)
         if place not in self._neighbours:
             self._neighbours[place] = _Neighbour(self._clock, place, self._workers)
         return self._neighbours[place]
@@ -207,6 +274,10 @@ class Quiet:
         if route.name not in self._routes:
             self._routes[route.name] = _Waiting(self._clock, route.name)
         return self._routes[route.name]
+
+
+def _place(route: Route) -> tuple[str, str]:
+    return route.sink, route.neighbour
 
 
 def _waits(pause: float) -> str:
