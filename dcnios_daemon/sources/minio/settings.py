@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from dcnios_daemon.core.settings import Secret
 from dcnios_daemon.core.units import Duration
-from dcnios_daemon.sources.minio.records import CREATED, Happening
+from dcnios_daemon.sources.minio.records import CREATED, MARKED, Happening
 from dcnios_daemon.staging.s3_answers import S3Object
 from dcnios_daemon.staging.s3_identity import S3Settings
 
@@ -66,7 +66,7 @@ class MinioSettings(S3Settings):
             and happening.key.startswith(self.prefix)
             and happening.key.endswith(self.suffix)
             and not happening.is_folder_marker
-            and any(fnmatchcase(happening.name, glob) for glob in self.events)
+            and self._wants_any(happening.name)
         )
 
     def margin_of(self, listed: S3Object) -> int:
@@ -77,6 +77,12 @@ class MinioSettings(S3Settings):
     @property
     def lists(self) -> bool:
         """Whether listings find anything that it wants."""
-        names = (f"{CREATED}Put", f"{CREATED}CompleteMultipartUpload")
-        wanted = any(fnmatchcase(name, glob) for name in names for glob in self.events)
-        return bool(self.reconcile) and wanted
+        return bool(self.reconcile) and (self.wants_creations or self._wants_any(MARKED))
+
+    @property
+    def wants_creations(self) -> bool:
+        """Whether objects are what it wants of a listing, or only their removals."""
+        return self._wants_any(f"{CREATED}Put", f"{CREATED}CompleteMultipartUpload")
+
+    def _wants_any(self, *names: str) -> bool:
+        return any(fnmatchcase(name, glob) for name in names for glob in self.events)

@@ -67,6 +67,7 @@ from dcnios_daemon.telemetry.events.sources import (
     SourceRelisted,
     SourceResumed,
     StreamLost,
+    VersionsHidden,
 )
 from dcnios_daemon.telemetry.events.staging import LeaveIsShort
 
@@ -111,6 +112,7 @@ __all__ = [
     "TaskFailed",
     "TopicReplaced",
     "ValuesKept",
+    "VersionsHidden",
     "WatchRefused",
     "WatchesExhausted",
 ]
