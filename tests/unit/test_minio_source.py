@@ -15,6 +15,7 @@ from dcnios_daemon.sources import runner as runners
 from dcnios_daemon.sources.minio.records import from_listing
 from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.sources.minio.source import MinioSource
+from dcnios_daemon.sources.registry import KINDS
 from dcnios_daemon.staging.s3_answers import Refused, S3Object
 from dcnios_daemon.telemetry.events import VersionsHidden
 from tests.clocks import ManualClock
@@ -164,6 +165,25 @@ def test_settings_that_would_hear_nothing_are_refused() -> None:
         source(receive=["carrier pigeon"])
     with pytest.raises(ValidationError, match="events"):
         source(events=["ObjectCreated:*"])
+
+
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({}, DAY + 1800 + 300),
+        ({"reconcile": "1h", "visible_after": "3d"}, 3 * DAY + 1800 + 3600),
+        ({"reconcile": 0}, 0),
+        ({"events": ["s3:ObjectRemoved:Delete"]}, 0),
+        ({"receive": ["sqs"], "queue_url": "https://sqs/1/q"}, 14 * DAY),
+        ({"receive": ["sqs"], "queue_url": "https://sqs/1/q", "visible_after": "20d"}, 20 * DAY + 2100),
+    ],
+)
+def test_how_long_an_event_may_come_again_is_known(settings: dict[str, Any], seconds: float) -> None:
+    given = MinioSettings.model_validate({"buckets": ["b"]} | settings)
+    assert KINDS["minio"].again_for(given) == seconds
 
 
 # --- the source, listing ------------------------------------------------------------------------------

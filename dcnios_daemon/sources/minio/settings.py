@@ -16,6 +16,8 @@ CLOCKS_DIFFER = 30 * 60.0
 """Seconds by which objects' clocks may differ: S3 refuses signatures that are half as much off."""
 IN_PARTS = 86400.0
 """Seconds that an upload in parts may take."""
+QUEUED = 14 * 86400.0
+"""Seconds for which SQS keeps a message, at most, and with it one that could not be deleted."""
 EventGlob = Annotated[str, Field(pattern=r"^(s3:|\*)")]
 
 
@@ -71,8 +73,16 @@ class MinioSettings(S3Settings):
 
     def margin_of(self, listed: S3Object) -> int:
         """Milliseconds by which it may be older than the last whole listing, and yet not have been in it."""
-        longest = max(self.visible_after, IN_PARTS if "-" in listed.etag else 0.0)
-        return round((CLOCKS_DIFFER + longest) * 1000)
+        return round(self._margin(in_parts="-" in listed.etag) * 1000)
+
+    def _margin(self, *, in_parts: bool) -> float:
+        return CLOCKS_DIFFER + max(self.visible_after, IN_PARTS if in_parts else 0.0)
+
+    @property
+    def again_for(self) -> float:
+        """See :class:`~dcnios_daemon.sources.registry.SourceKind`."""
+        listed = self._margin(in_parts=True) + self.reconcile if self.lists else 0.0
+        return max(listed, QUEUED if self.queue_url is not None else 0.0)
 
     @property
     def lists(self) -> bool:
