@@ -13,6 +13,7 @@ from dcnios_daemon.config.wording import suggest
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.results import RESULTS
 from dcnios_daemon.core.settings import Secret, Settings
+from dcnios_daemon.core.units import duration_text
 from dcnios_daemon.sinks.spec import ContainerRun
 from dcnios_daemon.sources import registry
 
@@ -38,6 +39,7 @@ def check(
         _check_stage_out(settings, name, sources, wrong)
     _check_exposure(settings, wrong)
     check_loops(settings, wrong)
+    _check_memory(settings, wrong)
 
 
 def check_files(settings: DaemonSettings, wrong: Wrong) -> None:
@@ -136,6 +138,19 @@ def _check_exposure(settings: DaemonSettings, wrong: Wrong) -> None:
         if called and kind.token(source) is None:
             keys = [key for key in source.secret_fields() if key.endswith("token")]
             wrong(("sources", name, *keys[:1]), f"is missing: {reach}")
+
+
+def _check_memory(settings: DaemonSettings, wrong: Wrong) -> None:
+    """A key that is forgotten before its event comes again is an event that runs twice."""
+    forgotten = settings.buffer.dedupe_for
+    for name, source in settings.sources.items():
+        needed = registry.KINDS[source.kind].again_for(source)
+        if forgotten <= needed:
+            wrong(
+                ("buffer", "dedupe_for"),
+                f"{duration_text(forgotten)} is too short: source {name!r} may meet an event again after "
+                f"{duration_text(needed)}: write more than that, and the longest outage on top",
+            )
 
 
 def _check_files(value: object, path: Path, wrong: Wrong) -> None:

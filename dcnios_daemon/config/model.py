@@ -101,7 +101,8 @@ class Buffer(Settings):
     resume_at: Annotated[float, Field(gt=0, lt=1)] = 0.8
     """The share of the bounds at which a shut gate opens again."""
     dedupe_for: Duration = 30 * 86400.0
-    """How long the keys of settled events are remembered."""
+    """How long the keys of settled events are remembered. It must be longer than any source may take to meet
+    an event again: for a queue of AWS 14 days, for listings of S3 a day and more."""
 
 
 class LimitSettings(Settings):

@@ -51,6 +51,9 @@ class SourceKind(msgspec.Struct, frozen=True, kw_only=True):
     """From its settings and an address (``sinks.registry.SinkKind.writes_to``): whether it reads that."""
     any_payload: bool = False
     """Whether its events may hold what is no text, or more than an annotation takes."""
+    again_for: Callable[[Any], float] = lambda _: 0.0
+    """From its settings: seconds after which it may still meet an event anew in the course of its work, which
+    its key must outlive."""
     token: Callable[[Any], Secret | None] = lambda _: None
     """From its settings: what callers there must present; None: anyone who reaches the port may."""
 
@@ -86,6 +89,7 @@ KINDS: dict[str, SourceKind] = {
         check=minio_check.check,
         setup=minio_setup.setup,
         receives=True,
+        again_for=lambda settings: settings.again_for,
         token=lambda settings: settings.webhook_token,
     ),
 }

@@ -17,7 +17,7 @@ from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 from dcnios_daemon.core.policy import backoff
 from dcnios_daemon.core.ports import Download, Upload
-from dcnios_daemon.staging.s3_answers import S3Object, parse_page
+from dcnios_daemon.staging.s3_answers import S3Object, keeps_versions, parse_page, parse_versions
 from dcnios_daemon.staging.s3_calls import Call, SignedCalls
 from dcnios_daemon.staging.s3_identity import S3Settings, Signer
 from dcnios_daemon.staging.transfer import read_authorities
@@ -67,6 +67,32 @@ class S3Client:
             if not token:
                 return
             query["continuation-token"] = token
+
+    async def versions(
+        self, bucket: str, *, prefix: str = "", after: str = ""
+    ) -> AsyncGenerator[Sequence[S3Object], None]:
+        """Every version and delete marker under the prefix, in key order, up to 1,000 at a time. The versions
+        of a key may be spread over pages.
+
+        Args and errors as :meth:`pages`.
+        """
+        query = {"versions": "", "max-keys": str(PAGE), "encoding-type": "url"}
+        query |= {name: value for name, value in (("prefix", prefix), ("key-marker", after)) if value}
+        while True:
+            objects, onward = parse_versions(await self._patiently(bucket, list(query.items())))
+            if objects:
+                yield objects
+            if onward is None:
+                return
+            query["key-marker"], query["version-id-marker"] = onward
+
+    async def keeps_versions(self, bucket: str) -> bool:
+        """Whether there may be more of an object than its latest version.
+
+        Raises:
+            StoreUnavailable, StoreError: As :meth:`pages`.
+        """
+        return keeps_versions(await self._patiently(bucket, [("versioning", "")]))
 
     async def _patiently(self, bucket: str, query: Sequence[tuple[str, str]]) -> bytes:
         for attempt in range(1, _TRIES):

@@ -1,7 +1,8 @@
-"""What a listing of a huge bucket costs: ``python -m tests.bench.listing_memory [objects]``.
+"""What a listing of a huge bucket costs: ``python -m tests.bench.listing_memory [objects [versions]]``.
 
 A store that makes up its pages stands in for the real one; all behind it is the daemon's own. The first pass
-is a bucket that was listed before, with one object in a thousand new; JSON goes to standard output.
+is a bucket that was listed before, with one object in a thousand new; JSON goes to standard output. With
+``versions`` it keeps so many of each object.
 """
 
 import asyncio
@@ -24,11 +25,35 @@ _STATUS = Path("/proc/self/statm")
 
 
 class Huge:
-    """So many objects, one of each page new."""
+    """So many objects, or versions of them, one of each page new."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, versions: int = 1) -> None:
         self.count = count
+        self.each = versions
         self.calls = 0
+
+    async def keeps_versions(self, bucket: str) -> bool:
+        """Where there is more than one."""
+        await asyncio.sleep(0)
+        return self.each > 1
+
+    async def versions(
+        self, bucket: str, *, prefix: str = "", after: str = ""
+    ) -> AsyncGenerator[Sequence[S3Object], None]:
+        """In key order, the newest of each key first."""
+        for start in range(0, self.count, PAGE):
+            self.calls += 1
+            yield [
+                S3Object(
+                    f"run/{number // self.each:012}",
+                    3,
+                    f"{number:032x}",
+                    NOW - (0 if number == start else 10**6 + number % self.each),
+                    f"{number:032x}",
+                    is_latest=number % self.each == 0,
+                )
+                for number in range(start, min(start + PAGE, self.count))
+            ]
 
     async def pages(
         self, bucket: str, *, prefix: str = "", after: str = ""
@@ -51,10 +76,10 @@ def resident() -> int:
     return pages * resource.getpagesize() // 2**20
 
 
-async def measure(count: int) -> dict[str, float]:
+async def measure(count: int, versions: int = 1) -> dict[str, float]:
     """List them all once."""
     settings = MinioSettings.model_validate({"endpoint": "http://s3", "buckets": ["b"], "receive": []})
-    store, found, done, highest = Huge(count), 0, asyncio.Event(), 0
+    store, found, done, highest = Huge(count, versions), 0, asyncio.Event(), 0
     before = resident()
 
     async def deliver(events: Sequence[Event], cursor: str) -> None:
@@ -84,7 +109,8 @@ async def measure(count: int) -> dict[str, float]:
         await done.wait()
         running.cancel()
     return {
-        "objects": count,
+        "objects": count // versions,
+        "versions": versions,
         "calls": store.calls,
         "found": found,
         "cpu_seconds": round(time.process_time() - began, 1),
@@ -94,4 +120,5 @@ async def measure(count: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(asyncio.run(measure(int(sys.argv[1]) if len(sys.argv) > 1 else 10_000_000))))
+    asked = [int(number) for number in sys.argv[1:]] or [10_000_000]
+    print(json.dumps(asyncio.run(measure(*asked))))

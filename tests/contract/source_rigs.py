@@ -29,6 +29,8 @@ class FakeS3:
 
     def __init__(self, *, page: int = 3) -> None:
         self.objects: dict[str, S3Object] = {}
+        self.history: list[S3Object] = []
+        """All versions, where the bucket keeps them."""
         self.calls: list[str] = []
         self._page = page
         self._instant = 1_700_000_000_000
@@ -52,6 +54,22 @@ class FakeS3:
             if len(keys) <= self._page:
                 return
             after = keys[self._page - 1]
+
+    async def versions(
+        self, bucket: str, *, prefix: str = "", after: str = ""
+    ) -> AsyncGenerator[Sequence[S3Object], None]:
+        """Those in ``history``, the newest of a key first, as S3 has them."""
+        self.calls.append(after)
+        await asyncio.sleep(0)
+        found = [each for each in self.history if each.key.startswith(prefix) and each.key > after]
+        found.sort(key=lambda each: (each.key, -each.modified))
+        for start in range(0, len(found), self._page):
+            yield found[start : start + self._page]
+
+    async def keeps_versions(self, bucket: str) -> bool:
+        """If there is a history."""
+        await asyncio.sleep(0)
+        return bool(self.history)
 
     async def aclose(self) -> None:
         """Nothing is held."""

@@ -65,6 +65,7 @@ SOURCES = {
         build=_never,
         store=_never,
         receives=True,
+        again_for=lambda settings: 3 * settings.reconcile,
         token=lambda settings: settings.webhook_token,
     ),
     "hook": sources.SourceKind(

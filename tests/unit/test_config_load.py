@@ -270,6 +270,23 @@ def test_loopback_needs_none(host: str) -> None:
     assert read(f'{{daemon: {{http: {{host: "{host}"}}}}, sources: {{hook: {{kind: hook}}}}}}').sources
 
 
+def test_a_key_must_outlive_what_a_source_may_meet_again() -> None:
+    text = """
+sources:
+  a: {kind: shop, endpoint: e, reconcile: 1h}
+  b: {kind: shop, endpoint: e, reconcile: 10m}
+buffer: {dedupe_for: 3h}
+"""
+    (said,) = mistakes(text)
+    assert said == (
+        "f.yaml:5: buffer.dedupe_for: 3h is too short: source 'a' may meet an event again after 3h: "
+        "write more than that, and the longest outage on top"
+    )
+    assert read(text.replace("3h", "4h")).buffer.dedupe_for == 4 * 3600
+    (said,) = mistakes(text.replace("1h", "11d").replace("3h", "30d"))
+    assert "source 'a' may meet an event again after 33d" in said
+
+
 def test_files_that_are_named_must_be_there() -> None:
     Path("empty").write_text("\n")
     Path("latin").write_bytes(b"\xe9")

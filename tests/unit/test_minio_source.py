@@ -9,16 +9,19 @@ import pytest
 from pydantic import ValidationError
 
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
-from dcnios_daemon.core.event import Event
+from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.ports import Inbound, Reply
 from dcnios_daemon.sources import runner as runners
 from dcnios_daemon.sources.minio.records import from_listing
 from dcnios_daemon.sources.minio.settings import MinioSettings
 from dcnios_daemon.sources.minio.source import MinioSource
-from dcnios_daemon.staging.s3_answers import S3Object
+from dcnios_daemon.sources.registry import KINDS
+from dcnios_daemon.staging.s3_answers import Refused, S3Object
+from dcnios_daemon.telemetry.events import VersionsHidden
 from tests.clocks import ManualClock
 from tests.contract.source_rig import NAME, Bench
 from tests.contract.source_rigs import FakeS3, MinioRig, post
+from tests.unit import s3_samples as samples
 from tests.unit.s3_samples import AWS, minio_body
 
 # --- the source, told ---------------------------------------------------------------------------------
@@ -78,7 +81,7 @@ async def test_where_a_record_does_not_tell_the_instant_the_store_is_asked() -> 
     store = FakeS3()
     store.put("Happy Face.jpg", size=1024)
     made = source(store, reconcile=60)
-    _, (event,) = await told(made, json.dumps(AWS).encode())
+    _, (event,) = await told(made, samples.aws("ObjectCreated:Put", thing={"size": 1024}))
     listed = from_listing("inbox", store.objects["Happy Face.jpg"]).event(source=NAME, kind="minio")
     assert event.key == listed.key
     store.objects.clear()
@@ -86,10 +89,41 @@ async def test_where_a_record_does_not_tell_the_instant_the_store_is_asked() -> 
     assert gone.key != listed.key
 
 
+@pytest.mark.parametrize("version", ["096fKKXTRTtl3on89fVO.nfljtsv6qko", "null"])
+async def test_of_a_version_the_store_is_asked_though_it_is_not_the_latest_any_more(version: str) -> None:
+    store = FakeS3(page=1)
+    etag = "d41d8cd98f00b204e9800998ecf8427e"
+    told_of = S3Object("Happy Face.jpg", 1024, etag, 1_700_000_000, version, is_latest=False)
+    newer = [S3Object("Happy Face.jpg", 1024, etag, 1_700_000_000 + n, f"v{n}") for n in (1, 2)]
+    store.history = [told_of, *newer, S3Object("Happy Face.jpg.bak", 1, etag, 1_700_000_009, version)]
+    made = source(store, reconcile=60)
+    _, (event,) = await told(made, samples.aws("ObjectCreated:Put", thing={"versionId": version}))
+    assert event.key == from_listing("inbox", told_of).event(source=NAME, kind="minio").key
+    store.history = newer
+    _, (gone,) = await told(made, samples.aws("ObjectCreated:Put", thing={"versionId": version}))
+    assert gone.key not in {from_listing("inbox", one).event(source=NAME, kind="minio").key for one in newer}
+
+
+@pytest.mark.parametrize("version", ["v1", "null"])
+async def test_a_delete_marker_has_the_same_key_told_or_listed(version: str) -> None:
+    store = FakeS3()
+    marker = S3Object("Happy Face.jpg", 0, "", 1_700_000_000, version, is_marker=True)
+    store.history = [marker]
+    made = source(store, reconcile=60, events=["s3:ObjectRemoved:*", "s3:LifecycleExpiration:*"])
+    listed = from_listing("inbox", marker).event(source=NAME, kind="minio")
+    assert (listed.action, listed.size, listed.attributes["version_id"]) == (Action.REMOVED, None, version)
+    for name in ("ObjectRemoved:DeleteMarkerCreated", "LifecycleExpiration:DeleteMarkerCreated"):
+        thing = {"versionId": version, "eTag": "d41d8cd98f00b204e9800998ecf8427e"}
+        _, (event,) = await told(made, samples.aws(name, thing=thing))
+        assert event.key == listed.key
+
+
 async def test_what_was_overwritten_before_the_store_could_be_asked_is_an_event_of_its_own() -> None:
     store = FakeS3()
     store.put("Happy Face.jpg", etag="newer", size=7)
-    _, (older,) = await told(source(store, reconcile=60), json.dumps(AWS).encode())
+    thing = {"size": 1024, "eTag": "d41d8cd98f00b204e9800998ecf8427e"}
+    body = samples.aws("ObjectCreated:Put", thing=thing)
+    _, (older,) = await told(source(store, reconcile=60), body)
     listed = from_listing("inbox", store.objects["Happy Face.jpg"]).event(source=NAME, kind="minio")
     assert older.key != listed.key
     assert (older.size, older.attributes["etag"]) == (1024, "d41d8cd98f00b204e9800998ecf8427e")
@@ -114,6 +148,11 @@ class Refusing:
         raise self._error
         yield ()
 
+    versions = pages
+
+    async def keeps_versions(self, bucket: str) -> bool:
+        raise self._error
+
     async def aclose(self) -> None: ...
 
 
@@ -126,6 +165,25 @@ def test_settings_that_would_hear_nothing_are_refused() -> None:
         source(receive=["carrier pigeon"])
     with pytest.raises(ValidationError, match="events"):
         source(events=["ObjectCreated:*"])
+
+
+DAY = 86400
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [
+        ({}, DAY + 1800 + 300),
+        ({"reconcile": "1h", "visible_after": "3d"}, 3 * DAY + 1800 + 3600),
+        ({"reconcile": 0}, 0),
+        ({"events": ["s3:ObjectRemoved:Delete"]}, 0),
+        ({"receive": ["sqs"], "queue_url": "https://sqs/1/q"}, 14 * DAY),
+        ({"receive": ["sqs"], "queue_url": "https://sqs/1/q", "visible_after": "20d"}, 20 * DAY + 2100),
+    ],
+)
+def test_how_long_an_event_may_come_again_is_known(settings: dict[str, Any], seconds: float) -> None:
+    given = MinioSettings.model_validate({"buckets": ["b"]} | settings)
+    assert KINDS["minio"].again_for(given) == seconds
 
 
 # --- the source, listing ------------------------------------------------------------------------------
@@ -243,6 +301,114 @@ async def test_what_appears_later_than_it_says_is_found_if_it_is_not_too_late(
     await bench.life()
     bench.store.objects["b"] = S3Object("b", 3, etag, (now - late * HOUR) / 1000)
     assert await bench.life() == found
+
+
+def _versions(key: str, *instants: int, deleted: bool = False) -> list[S3Object]:
+    """Of one key, the oldest first; the last may be a delete marker."""
+    last = len(instants) - 1
+    return [
+        S3Object(
+            key,
+            0 if deleted and at == last else 3,
+            "" if deleted and at == last else "e",
+            instant / 1000,
+            f"v{at}",
+            is_latest=at == last,
+            is_marker=deleted and at == last,
+        )
+        for at, instant in enumerate(instants)
+    ]
+
+
+def _facts(bench: Listed) -> list[tuple[str, str, str]]:
+    return [
+        (event.attributes["object"], event.attributes["version_id"], event.action)
+        for event in bench.journal.events
+    ]
+
+
+BOTH = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]
+
+
+async def test_versions_that_were_overwritten_and_deleted_before_anybody_looked_are_found() -> None:
+    now = 1_700_000_000_000
+    bench = Listed(events=BOTH)
+    bench.store = FakeS3(page=100)
+    bench.store.history = _versions("a", now)
+    await bench.life()
+    bench.store.history += _versions("b", now + HOUR, now + HOUR + 1, now + HOUR + 2, deleted=True)
+    bench.store.history += _versions("c", now + HOUR)
+    await bench.life()
+    created, removed = Action.CREATED, Action.REMOVED
+    assert _facts(bench) == [
+        ("a", "v0", created),
+        ("b", "v0", created),
+        ("b", "v1", created),
+        ("b", "v2", removed),
+        ("c", "v0", created),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("events", "actions"),
+    [
+        (["s3:ObjectCreated:*"], [Action.CREATED, Action.CREATED]),
+        (["s3:ObjectRemoved:*"], [Action.REMOVED]),
+        (["s3:ObjectRemoved:Delete"], []),
+    ],
+)
+async def test_of_versions_only_what_is_wanted_is_found(events: list[str], actions: list[Action]) -> None:
+    now = 1_700_000_000_000 + HOUR
+    bench = Listed(events=events)
+    bench.store.history = _versions("b", now, now + 1, now + 2, deleted=True)
+    assert bench.settings.lists is bool(actions)
+    if actions:
+        await bench.life()
+    assert [event.action for event in bench.journal.events] == actions
+
+
+async def test_the_first_look_takes_the_bucket_as_it_is_not_how_it_came_to_be_so() -> None:
+    old = 1_600_000_000_000
+    bench = Listed(events=BOTH)
+    bench.store.history = [*_versions("a", old, old + 1), *_versions("b", old, old + 1, deleted=True)]
+    await bench.life()
+    await bench.life()
+    assert _facts(bench) == [("a", "v1", Action.CREATED)]
+
+
+async def test_what_happens_after_the_first_look_at_an_empty_bucket_is_no_history() -> None:
+    bench = Listed(events=BOTH)
+    await bench.life()
+    first = round(bench.clock.now() * 1000)
+    bench.clock.pass_time(7200)
+    bench.store.history = _versions("a", first + 1, first + HOUR)
+    await bench.life()
+    assert _facts(bench) == [("a", "v0", Action.CREATED), ("a", "v1", Action.CREATED)]
+
+
+async def test_a_key_whose_versions_fill_pages_is_gone_through_and_a_broken_pass_goes_on_before_it() -> None:
+    now = 1_700_000_000_000 + HOUR
+    bench = Listed()
+    bench.store.history = [*_versions("a", now), *_versions("b", *range(now, now + 10))]
+    assert len(await bench.life()) == 11
+    places = [json.loads(cursor or "{}")["inbox"]["after"] for cursor in bench.journal.commits]
+    assert set(places) == {"a", ""}, "never at a key of which there may be more"
+
+
+@pytest.mark.parametrize("where", ["keeps_versions", "versions"])
+async def test_where_versions_may_not_be_seen_the_latest_are_found_and_that_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    said: list[VersionsHidden] = []
+    monkeypatch.setattr(VersionsHidden, "emit", lambda self: said.append(self))  # noqa: PLW0108 - binds
+    bench = Listed(reconcile=0.01)
+    bench.put("a")
+    bench.store.history = _versions("a", 1, 2)
+    monkeypatch.setattr(bench.store, where, getattr(Refusing(Refused("403", code="AccessDenied")), where))
+    async with bench.running():
+        await bench.journal.until(lambda: bench.journal.duplicates > 2)
+    assert [event.attributes["object"] for event in bench.journal.events] == ["a"]
+    assert [(one.bucket, one.error) for one in said] == [("inbox", "403")]
 
 
 async def test_an_unfinished_pass_over_another_prefix_is_begun_anew() -> None:

@@ -38,6 +38,7 @@ async def check(
             if "{" not in bucket:
                 findings.append(await _target(client, settings, bucket, name=name, where=where))
         if not any(findings):
+            findings += [await _versions(client, settings, bucket) for bucket in settings.buckets]
             findings += [await setup.missing(client, settings, one, name=name) for one in settings.buckets]
             findings.append(await _queue(settings, name=name))
         if "listen" in settings.receive and not any(findings):
@@ -64,6 +65,26 @@ async def _bucket(
         if not settings.reconcile:
             return None  # never listed: no right is needed
         return f"no right to list bucket {bucket!r} at {settings.base} (s3:ListBucket), or no such bucket"
+    return None
+
+
+async def _versions(client: S3Client, settings: MinioSettings, bucket: str) -> str | None:
+    """Whether versions can be listed where there are some. None also where we have no right to know."""
+    if not settings.lists:
+        return None
+    try:
+        if not await client.keeps_versions(bucket):
+            return None
+    except Refused:
+        return None
+    try:
+        async with client.get(bucket, [("versions", ""), ("max-keys", "1")]) as answer:
+            await answer.read()
+    except Refused as error:
+        return (
+            f"bucket {bucket!r} keeps versions but does not show them: grant s3:ListBucketVersions, else "
+            f"only the latest of each object is found that nobody told of ({error})"
+        )
     return None
 
 

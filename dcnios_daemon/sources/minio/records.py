@@ -5,7 +5,9 @@ One happening is one key, whichever way it is heard of. For that a created objec
 ETag and the instant of its creation in milliseconds. MinIO tells that instant in its records (``sequencer``
 is the object's ModTime in hex nanoseconds: ``cmd/event-notification.go``, ``ToEvent``) and, cut to
 milliseconds, in its listings (``LastModified``). Writing the same bytes again gives a new instant, redelivery
-does not. The version id is no part of it: listings do not tell it, and each version has its own instant.
+does not. The version id is no part of it: plain listings do not tell it, and each version has its own
+instant. A delete marker is known by its version, whoever made it and however often MinIO tells of it; where
+that is ``null`` by its instant, which is asked for: what MinIO tells is not always it.
 
 What else MinIO tells it makes twice, once for webhooks and once for those who listen (``sendEvent``): the
 times differ and the key is quoted for webhooks only, but the request is the same.
@@ -24,6 +26,10 @@ from dcnios_daemon.core.names import event_key
 from dcnios_daemon.staging.s3_answers import S3Object
 
 CREATED = "s3:ObjectCreated:"
+MARKED = "s3:ObjectRemoved:DeleteMarkerCreated"
+_MARKER = "DeleteMarkerCreated"
+_NULL = "null"
+"""The one version that is made anew, not added to, where a bucket no longer keeps versions."""
 _ACTIONS = {
     CREATED: Action.CREATED,
     "s3:ObjectRemoved:": Action.REMOVED,
@@ -87,7 +93,8 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
     version: str
     """Empty in a bucket without versions."""
     modified: int | None
-    """The object's creation, milliseconds since the epoch; None where the store does not tell."""
+    """The creation of the object or delete marker, milliseconds since the epoch; None where the store does
+    not tell."""
     time: float
     """When it happened, seconds since the epoch."""
     occasion: tuple[str, ...]
@@ -103,14 +110,32 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
         return self.name.startswith(CREATED)
 
     @property
+    def is_marker(self) -> bool:
+        """Whether a version was added that says that the object is deleted."""
+        return self.name.endswith(f":{_MARKER}")
+
+    @property
+    def lacks_instant(self) -> bool:
+        """Whether it would be known by another key when it is listed."""
+        return self.modified is None and (self.is_creation or (self.is_marker and self.version == _NULL))
+
+    @property
     def is_folder_marker(self) -> bool:
         """Whether it is only what consoles make to show an empty folder."""
-        return self.key.endswith("/") and not self.size
+        return self.key.endswith("/") and not self.size and not self.is_marker
+
+    def _identity(self) -> tuple[str, ...]:
+        instant = () if self.modified is None else (str(self.modified),)
+        if self.is_creation and instant:
+            return (self.etag, *instant)
+        if self.is_marker and self.version != _NULL:
+            return (_MARKER, self.version)
+        if self.is_marker and instant:
+            return (_MARKER, *instant)
+        return (self.name, self.version, *self.occasion)
 
     def event(self, *, source: str, kind: str) -> Event:
         """The event that it is."""
-        created = self.is_creation and self.modified is not None
-        identity = (self.etag, str(self.modified)) if created else (self.name, self.version, *self.occasion)
         facts = {
             "bucket": self.bucket,
             "object": self.key,
@@ -120,7 +145,7 @@ class Happening(msgspec.Struct, frozen=True, kw_only=True):
             "via": self.via,
         }
         return Event(
-            key=event_key(source, self.bucket, self.key, *identity),
+            key=event_key(source, self.bucket, self.key, *self._identity()),
             source=source,
             kind=kind,
             subject=f"{self.bucket}/{self.key}",
@@ -199,7 +224,7 @@ def _read_record(raw: bytes, index: int, body: bytes | None, *, via: str) -> Hap
         key=key,
         size=(thing.size or 0) if is_creation else thing.size,  # MinIO leaves a size of 0 out
         etag=(thing.e_tag or thing.old_e_tag or "").strip('"'),
-        version=thing.version_id or "",
+        version=thing.version_id or (_NULL if name.endswith(f":{_MARKER}") else ""),  # MinIO may leave it out
         modified=modified,
         time=happened if modified is None else modified / 1000,
         occasion=_occasion(record, name),
@@ -235,10 +260,14 @@ def _instant(sequencer: str | None) -> int | None:
 
 
 def from_listing(bucket: str, found: S3Object) -> Happening:
-    """The creation of an object that a listing shows, in the words that a notification has for it."""
+    """The creation of an object or delete marker that a listing shows, in the words that a notification has
+    for it."""
     modified = round(found.modified * 1000)
-    name = CREATED + ("CompleteMultipartUpload" if "-" in found.etag else "Put")
-    thing = {"key": quote_plus(found.key), "size": found.size, "eTag": found.etag}
+    name = (
+        MARKED if found.is_marker else CREATED + ("CompleteMultipartUpload" if "-" in found.etag else "Put")
+    )
+    thing = {} if found.is_marker else {"size": found.size, "eTag": found.etag}
+    version = {"versionId": found.version} if found.version else {}
     record = {
         "eventVersion": "2.0",
         "eventSource": "minio:s3",
@@ -248,16 +277,19 @@ def from_listing(bucket: str, found: S3Object) -> Happening:
             "s3SchemaVersion": "1.0",
             "configurationId": "listing",
             "bucket": {"name": bucket, "arn": f"arn:aws:s3:::{bucket}"},
-            "object": thing | {"sequencer": f"{modified * 1_000_000:X}"},
+            "object": {"key": quote_plus(found.key)}
+            | thing
+            | version
+            | {"sequencer": f"{modified * 1_000_000:X}"},
         },
     }
     return Happening(
         name=name,
         bucket=bucket,
         key=found.key,
-        size=found.size,
+        size=None if found.is_marker else found.size,
         etag=found.etag,
-        version="",
+        version=found.version,
         modified=modified,
         time=modified / 1000,
         occasion=(),

@@ -8,7 +8,7 @@ from pydantic import Field, model_validator
 
 from dcnios_daemon.core.settings import Secret
 from dcnios_daemon.core.units import Duration
-from dcnios_daemon.sources.minio.records import CREATED, Happening
+from dcnios_daemon.sources.minio.records import CREATED, MARKED, Happening
 from dcnios_daemon.staging.s3_answers import S3Object
 from dcnios_daemon.staging.s3_identity import S3Settings
 
@@ -16,6 +16,8 @@ CLOCKS_DIFFER = 30 * 60.0
 """Seconds by which objects' clocks may differ: S3 refuses signatures that are half as much off."""
 IN_PARTS = 86400.0
 """Seconds that an upload in parts may take."""
+QUEUED = 14 * 86400.0
+"""Seconds for which SQS keeps a message, at most, and with it one that could not be deleted."""
 EventGlob = Annotated[str, Field(pattern=r"^(s3:|\*)")]
 
 
@@ -66,17 +68,31 @@ class MinioSettings(S3Settings):
             and happening.key.startswith(self.prefix)
             and happening.key.endswith(self.suffix)
             and not happening.is_folder_marker
-            and any(fnmatchcase(happening.name, glob) for glob in self.events)
+            and self._wants_any(happening.name)
         )
 
     def margin_of(self, listed: S3Object) -> int:
         """Milliseconds by which it may be older than the last whole listing, and yet not have been in it."""
-        longest = max(self.visible_after, IN_PARTS if "-" in listed.etag else 0.0)
-        return round((CLOCKS_DIFFER + longest) * 1000)
+        return round(self._margin(in_parts="-" in listed.etag) * 1000)
+
+    def _margin(self, *, in_parts: bool) -> float:
+        return CLOCKS_DIFFER + max(self.visible_after, IN_PARTS if in_parts else 0.0)
+
+    @property
+    def again_for(self) -> float:
+        """See :class:`~dcnios_daemon.sources.registry.SourceKind`."""
+        listed = self._margin(in_parts=True) + self.reconcile if self.lists else 0.0
+        return max(listed, QUEUED if self.queue_url is not None else 0.0)
 
     @property
     def lists(self) -> bool:
         """Whether listings find anything that it wants."""
-        names = (f"{CREATED}Put", f"{CREATED}CompleteMultipartUpload")
-        wanted = any(fnmatchcase(name, glob) for name in names for glob in self.events)
-        return bool(self.reconcile) and wanted
+        return bool(self.reconcile) and (self.wants_creations or self._wants_any(MARKED))
+
+    @property
+    def wants_creations(self) -> bool:
+        """Whether objects are what it wants of a listing, or only their removals."""
+        return self._wants_any(f"{CREATED}Put", f"{CREATED}CompleteMultipartUpload")
+
+    def _wants_any(self, *names: str) -> bool:
+        return any(fnmatchcase(name, glob) for name in names for glob in self.events)

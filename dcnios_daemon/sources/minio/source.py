@@ -177,14 +177,12 @@ class MinioSource:
 
         Only MinIO's records do. Without it the same creation would have another key when it is listed.
         """
-        if not happening.is_creation or happening.modified is not None or not self._settings.reconcile:
+        if not happening.lacks_instant or not self._settings.reconcile:
             return happening
-        page = await self._listing.first_page(happening.bucket, happening.key)
-        if not page or page[0].key != happening.key:
+        found = await self._listing.find(happening)
+        if found is None:
             return happening  # gone again: no listing will show it
-        listed = from_listing(happening.bucket, page[0])
-        if happening.etag and listed.etag != happening.etag:
-            return happening  # overwritten since: what is listed is another creation, told of by itself
+        listed = from_listing(happening.bucket, found)
         return msgspec.structs.replace(
             happening, etag=listed.etag, size=listed.size, modified=listed.modified, time=listed.time
         )

@@ -73,6 +73,7 @@ from dcnios_daemon.telemetry.events.sources import (
     SourceRelisted,
     SourceResumed,
     StreamLost,
+    VersionsHidden,
 )
 from dcnios_daemon.telemetry.events.staging import LeaveIsShort
 
@@ -123,6 +124,7 @@ __all__ = [
     "TaskFailed",
     "TopicReplaced",
     "ValuesKept",
+    "VersionsHidden",
     "WatchRefused",
     "WatchesExhausted",
 ]

@@ -62,6 +62,17 @@ class SourceRelisted(Signal):
         metrics.RELISTS.labels(self.source, self.cause).inc()
 
 
+class VersionsHidden(Signal):
+    """A bucket does not show its versions, or whether it keeps any: of each object only the latest is found
+    that nobody told of."""
+
+    name = "source.versions_hidden"
+    level = "warning"
+    source: str
+    bucket: str
+    error: str
+
+
 class SourceCloseFailed(Signal):
     """A source could not be closed properly. It was left behind; a new one is made if one is needed."""
 
