@@ -132,6 +132,11 @@ class DaemonProcess:
         found: dict[str, int] = status["journal"]["deliveries"].get(route, {})
         return found
 
+    def rss_mib(self) -> float:
+        """Its resident memory."""
+        status = Path(f"/proc/{self.pid}/status").read_text()
+        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
     def tail(self, size: int = 6000) -> str:
         """The end of the log."""
         return self.log.read_text(errors="replace")[-size:] if self.log.exists() else "(no log)"

@@ -65,6 +65,7 @@ def _prepare() -> None:
     cache = Cache()
     golang.kubernetes(cache)
     golang.minio(cache)
+    golang.kwok(cache)
     kafka.built(cache)
     debian.program(cache, "etcd", "etcd-server")
     image_store.built(cache)

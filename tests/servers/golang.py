@@ -50,6 +50,12 @@ def kustomize(cache: Cache) -> Path:
     )
 
 
+def kwok(cache: Cache) -> Path:
+    """The program that pretends to be nodes."""
+    package = f"sigs.k8s.io/kwok/cmd/kwok@v{versions.KWOK}"
+    return cache.entry("kwok", versions.KWOK, lambda target: _install(target, package)) / "kwok"
+
+
 def pause(cache: Cache) -> Path:
     """The program that holds a pod's namespaces."""
 

@@ -86,6 +86,8 @@ class ApiServer(Server):
             "--max-requests-inflight=4000",
             "--max-mutating-requests-inflight=4000",
             "--profiling=false",
+            # Such watches need a newer etcd than ours; kwok, unlike others, cannot do without when offered.
+            "--feature-gates=WatchList=false",
             *self._audit_flags(),
         ]
 

@@ -5,6 +5,7 @@ from typing import Final
 KUBERNETES: Final = "1.36.3"
 CONTAINERD: Final = "2.2.9"
 KUSTOMIZE: Final = "5.8.1"
+KWOK: Final = "0.8.0"
 MINIO: Final = "0.0.0-20260212201848-7aac2a2c5b7c"
 MINIO_THAT_STREAMS: Final = "0.0.0-20250907161309-07c3a429bfed"
 """RELEASE.2025-09-07T16-13-09Z. Later ones never flush an answer without end (52eee5a2f, "Don't send multiple
