@@ -226,7 +226,7 @@ SHOPS = st.fixed_dictionaries(
         "access_key": TEXTS.filter(lambda text: text not in {"~", "null", "Null", "NULL"}),  # may be null
         "buckets": st.lists(TEXTS, max_size=3),
         "prefix": TEXTS,
-        "reconcile": st.integers(0, 10**6),
+        "reconcile": st.integers(0, 86400),
         "watch": st.dictionaries(
             NAMES, st.fixed_dictionaries({"path": TEXTS}, optional={"recursive": st.booleans()}), max_size=2
         ),
