@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncGenerator, Callable, Sequence
 from pathlib import Path
+from urllib.parse import quote_plus
 
 import msgspec
 
@@ -22,6 +23,7 @@ from tests.contract.kafka_rig import KafkaRig
 from tests.contract.source_rig import NAME, Rig
 from tests.contract.sqs_rig import SqsRig
 from tests.contract.store_notification import notification
+from tests.unit import s3_samples as samples
 
 
 class FakeS3:
@@ -99,11 +101,15 @@ class MinioRig(Rig):
         """Uploads."""
         for _ in range(count):
             key = f"some/key {len(self.happened)}"
-            body = self.store.put(key)
+            body = self.tell(key)
             self.happened.append(f"inbox/{key}")
             self._bodies.append(body)
             if len(self.happened) % 2:
                 await self.insist(post(body))
+
+    def tell(self, key: str) -> bytes:
+        """Upload it; returns what the store tells of it."""
+        return self.store.put(key)
 
     async def send_again(self) -> None:
         """Tell of all, in one body as AWS may."""
@@ -118,6 +124,25 @@ class MinioRig(Rig):
     def identify(self, event: Event) -> str:
         """Bucket and key."""
         return event.subject
+
+
+class AwsRig(MinioRig):
+    """Told as AWS tells, without the instant at which the object was made."""
+
+    def tell(self, key: str) -> bytes:
+        """See above."""
+        self.store.put(key)
+        thing = {"key": quote_plus(key), "eTag": self.store.objects[key].etag, "size": 3}
+        return samples.aws("ObjectCreated:Put", thing=thing)
+
+
+class CephRig(MinioRig):
+    """Told as Ceph tells, with the key as it is."""
+
+    def tell(self, key: str) -> bytes:
+        """See above."""
+        self.store.put(key)
+        return samples.ceph(key=key, eTag=self.store.objects[key].etag, size=3, versionId="")
 
 
 class CloudEventsRig(Rig):
@@ -207,5 +232,7 @@ RIGS: dict[str, Callable[[], Rig]] = {
     "directory": DirectoryRig,
     "kafka": KafkaRig,
     "minio": MinioRig,
+    "minio-aws": AwsRig,
+    "minio-ceph": CephRig,
     "minio-sqs": SqsRig,
 }

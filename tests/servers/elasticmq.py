@@ -87,5 +87,7 @@ class ElasticMQ(Server):
         ]
 
     def ready(self) -> bool:
-        """Whether it answers."""
-        return probe.answers(f"{self.endpoint}/?Action=ListQueues")
+        """Whether it answers, and has its queues of before: it answers a while without them."""
+        if not probe.answers(f"{self.endpoint}/?Action=ListQueues"):
+            return False
+        return "started in" in self.log.read_text().rpartition("Starting ElasticMQ server")[2]

@@ -13,8 +13,16 @@ from aiohttp import web
 from aiohttp.test_utils import TestServer
 
 from dcnios_daemon.core.errors import StoreError
+from dcnios_daemon.staging import s3_identity
 from dcnios_daemon.staging.s3 import S3Client, S3Settings, S3Store
 from dcnios_daemon.telemetry.events import LeaveIsShort
+
+
+@pytest.fixture(autouse=True)
+def _files_are_read_when_needed_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a busy machine a second has soon passed, and files would be looked at by themselves."""
+    monkeypatch.setattr(s3_identity, "REREAD", 3600)
+
 
 LISTING = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
 
