@@ -84,6 +84,7 @@ class QueueRig(Rig):
                 answer = await client.put_object(Bucket=self.bucket, Key=key, Body=b"x")
                 record = json.loads(json.dumps(AWS["Records"][0]))
                 record["s3"]["bucket"]["name"] = self.bucket
+                del record["s3"]["object"]["versionId"]  # the bucket keeps none
                 record["s3"]["object"] |= {"key": quote_plus(key), "eTag": answer["ETag"].strip('"')}
                 record["responseElements"]["x-amz-request-id"] = str(len(self.happened))
                 self.documents.append(json.dumps({"Records": [record]}))
