@@ -26,7 +26,7 @@ def settings(access: ClusterAccess, namespace: str, *, cap: int, pod: Mapping[st
     }
 
 
-async def post(url: str, first: int, count: int, *, padding: int = 0) -> int:
+async def post(address: str, first: int, count: int, *, padding: int = 0) -> int:
     """Hand in a batch of CloudEvents. Returns the HTTP status."""
     batch = [
         {
@@ -41,7 +41,7 @@ async def post(url: str, first: int, count: int, *, padding: int = 0) -> int:
     headers = {"Content-Type": "application/cloudevents-batch+json"}
     async with (
         aiohttp.ClientSession() as session,
-        session.post(f"{url}/sources/hooks", data=json.dumps(batch), headers=headers) as reply,
+        session.post(address, data=json.dumps(batch), headers=headers) as reply,
     ):
         return reply.status
 
@@ -58,8 +58,8 @@ async def burst(
         async with asyncio.TaskGroup() as group:
             group.create_task(slots.follow(count))
             for first in range(0, count, 500):
-                status = await post(daemon.url, first, min(500, count - first))
-                assert status in {200, 202, 204}, status
+                status = await post(f"{daemon.url}/sources/hooks", first, min(500, count - first))
+                assert status // 100 == 2, status
         rss = daemon.rss_mib()
     finally:
         await daemon.kill()
