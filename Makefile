@@ -59,8 +59,8 @@ types: $(VENV)/.dev ## Check types only
 	$(BIN)/mypy
 
 .PHONY: bench
-bench: $(VENV)/.dev ## Measure against a bare create loop on real servers; JSON into .bench/
-	@$(BIN)/python -m tests.bench
+bench: $(VENV)/.dev ## Measure how good it is on real servers (ONLY=cpu,cap,queued,overload); JSON into .bench/
+	@$(BIN)/python -m tests.bench $(if $(ONLY),--only $(ONLY))
 
 .PHONY: test-crash
 test-crash: $(VENV)/.dev ## Kill the daemon and everything around it, again and again; SEED KILLS OUTAGES EVENTS

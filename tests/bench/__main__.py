@@ -1,207 +1,148 @@
-"""``make bench``: the daemon, Kafka to suspended Jobs on the real API server, against a bare create loop.
+"""``make bench``: the whole table of how good it must be, on real servers.
 
-Alternating blocks (ABBA) in one run, the same API server, the same concurrency, the same bytes per Job; each
-ratio is of one pair. The API server's audit log says when each Job was made. JSON goes into ``.bench/``.
+``make bench ONLY=cpu,cap`` measures these sections only:
+
+- ``cpu``: Jobs/s, CPU and latency against a bare create loop;
+- ``cap``: a burst through a cap, on pretend nodes;
+- ``queued``: a start with a million queued;
+- ``overload``: more events than the journal holds, from each source.
+
+Each leaves its JSON in ``.bench/``; the chart ``docs/measured.svg`` is drawn of all that lie there.
 """
 
 import argparse
 import asyncio
 import json
-import os
-import secrets
-import signal
-import sys
-import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
-from dcnios_daemon.dispatch.dispatcher import WORKERS
-from dcnios_daemon.sinks.job.manifest import INSTANCE
-from tests.bench import bare, figures
-from tests.bench.audit import Audit
-from tests.daemon import REPOSITORY, DaemonProcess
-from tests.e2e.stores import make_topic, produce
+from tests.bench import against, chart, figures
+from tests.bench.cap import burst
+from tests.bench.overload import CloudEvents, Files, Objects, Records, Uploads, overload
+from tests.bench.queued import first_dispatch
+from tests.daemon import REPOSITORY
 from tests.servers.kafka import Kafka
 from tests.servers.kubernetes import ControlPlane
+from tests.servers.kwok import Kwok
 from tests.servers.workspace import Workspace
 
-_TICK = os.sysconf("SC_CLK_TCK")
+OUT = REPOSITORY / ".bench"
+CAP = 50
+Row = dict[str, Any]
 
 
-class Bench:
-    """The servers, the daemon, and the blocks."""
-
-    def __init__(self, *, kafka: str, control: ControlPlane, audit_log: Path, folder: Path) -> None:
-        self.kafka = kafka
-        self.access = control.access
-        self.folder = folder
-        self.topic = f"bench-{secrets.token_hex(3)}"
-        self.namespace = self.access.create_namespace(f"bench-{secrets.token_hex(3)}")
-        self.audit = Audit(audit_log, self.namespace)
-        run = {"kind": "job", "image": "localhost/none:0", "command": ["true"], "suspend": True}
-        self.daemon = DaemonProcess(
-            folder,
-            {
-                "kubernetes": {"namespace": self.namespace, "kubeconfig": str(self.access.kubeconfig)},
-                "limits": {"rate": None, "in_flight": None},
-                "sources": {"frames": {"kind": "kafka", "bootstrap": [kafka], "topics": [self.topic]}},
-                "routes": {"bench": {"from": ["frames"], "run": run}},
-            },
+async def cpu(space: Workspace, given: argparse.Namespace) -> list[Row]:
+    """Against a bare create loop."""
+    audit_log = space.directory("audit") / "log"
+    with ControlPlane(space, audit_log=audit_log) as control, Kafka(space) as kafka:
+        bench = against.Bench(
+            kafka=kafka.bootstrap,
+            access=control.access,
+            audit_log=audit_log,
+            folder=space.directory("daemon"),
         )
-        self.job_file = folder / "job.json"
-        self.blocks = 0
+        try:
+            found = await against.measure(bench, pairs=given.pairs, block=given.block, lone=given.lone)
+        finally:
+            await bench.daemon.kill()
+    return [
+        {"name": "Jobs/s ÷ bare loop's", "at_least": 0.9} | found["jobs_per_second_ratio"],
+        {"name": "CPU per event ÷ bare loop's per Job", "at_most": 1.5} | found["cpu_per_event_ratio"],
+        {"name": "lone event → Job, p50 ÷ bare create's"} | found["lone_event_p50_ratio"],
+        {"name": "lone event → Job, p99 ÷ bare create's", "at_most": 2.0} | found["lone_event_p99_ratio"],
+        {"name": "RSS after all that, MiB", "at_most": 120.0} | found["rss_mib"],
+    ]
 
-    async def start(self) -> None:
-        """Start the daemon; take the bare loop's bytes from what it would submit itself."""
-        await make_topic(self.kafka, self.topic, 4)
-        await asyncio.to_thread(self.daemon.start)
-        await self.daemon.until_ready()
-        event = self.folder / "event.json"
-        event.write_text(json.dumps({"source": "frames", "subject": self.topic, "data": {"n": 1}}))
-        render = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "dcnios_daemon", "render", "bench", str(event), "--json"),
-            *("--config", str(self.daemon.config)),
-            stdout=asyncio.subprocess.PIPE,
+
+async def cap(space: Workspace, given: argparse.Namespace) -> list[Row]:
+    """A burst through a cap."""
+    with ControlPlane(space) as control, Kwok(space, control.access, seconds=2.0) as kwok:
+        found = await burst(
+            space.directory("burst"), control.access, "default", count=given.burst, cap=CAP, pod=kwok.pod
         )
-        out, _ = await render.communicate()
-        job = json.loads(out)
-        job["metadata"]["name"] = bare.MARK.decode()
-        for part in (job, job["spec"]["template"]):
-            # The daemon watches its own Jobs only: those of the bare loop must not cost it anything.
-            part["metadata"]["labels"][INSTANCE] = "bare"
-        self.job_file.write_bytes(json.dumps(job, separators=(",", ":")).encode())
+    assert found["jobs"] == given.burst
+    return [
+        {"name": f"burst of {given.burst:,}, cap {CAP}: most at once", "at_most": float(CAP)}
+        | {"median": found["most_at_once"]},
+        {"name": "part of the slots busy", "at_least": 0.95, "median": found["slots_busy"]},
+        {"name": "RSS after the burst, MiB", "at_most": 120.0, "median": found["rss_mib"]},
+    ]
 
-    async def bare(self, count: int, concurrency: int) -> dict[str, Any]:
-        """A block of the bare loop."""
-        self.blocks += 1
-        access = self.access
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tests.bench.bare", access.url, access.token, str(access.ca)),
-            *(self.namespace, str(self.job_file), f"bare-{self.blocks}", str(count), str(concurrency)),
-            cwd=REPOSITORY,
-            stdout=asyncio.subprocess.PIPE,
+
+async def queued(space: Workspace, given: argparse.Namespace) -> list[Row]:
+    """A start with much queued."""
+    audit_log = space.directory("audit-queued") / "log"
+    with ControlPlane(space, audit_log=audit_log) as control:
+        found = await first_dispatch(
+            space.directory("queued"), control.access, audit_log, events=given.queued
         )
-        out, _ = await process.communicate()
-        found: dict[str, Any] = json.loads(out)
-        return {"rate": _rate(await self._created(count)), "cpu": found["cpu"] / count, "took": found["took"]}
-
-    async def through(self, count: int) -> dict[str, Any]:
-        """A block of the daemon: all records are in Kafka before it wakes up."""
-        os.kill(self.daemon.pid, signal.SIGSTOP)
-        await produce(
-            self.kafka, self.topic, [b'{"n":%d,"pad":"%s"}' % (n, b"x" * 300) for n in range(count)]
-        )
-        cpu = self._cpu()
-        os.kill(self.daemon.pid, signal.SIGCONT)
-        times = await self._created(count)
-        await self._until_settled()
-        return {"rate": _rate(times), "cpu": (self._cpu() - cpu) / count}
-
-    async def lone(self, count: int) -> list[float]:
-        """Seconds from a lone record's acceptance by Kafka to its Job."""
-        found = []
-        for _ in range(count):
-            await produce(self.kafka, self.topic, [b'{"n":0}'])
-            sent = time.time()
-            [made] = await self._created(1)
-            found.append(max(0.0, made - sent))
-        return found
-
-    def _cpu(self) -> float:
-        fields = Path(f"/proc/{self.daemon.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICK
-
-    def rss_mib(self) -> float:
-        """The daemon's resident memory."""
-        status = Path(f"/proc/{self.daemon.pid}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
-
-    async def _created(self, count: int) -> list[float]:
-        found: list[float] = []
-        async with asyncio.timeout(120):
-            while len(found) < count:
-                await asyncio.sleep(0.01 if count == 1 else 0.1)
-                found += await asyncio.to_thread(self.audit.new)
-        return found
-
-    async def _until_settled(self) -> None:
-        """The daemon has recorded everything: its CPU belongs to the block."""
-        async with asyncio.timeout(60):
-            while True:
-                counts = await self.daemon.counts("bench")
-                if not counts.get("queued") and not counts.get("submitting"):
-                    return
-                await asyncio.sleep(0.1)
+    many = f"{given.queued:,} queued"
+    return [
+        {"name": f"{many}: start → first Job, s", "at_most": 2.0, "median": found["first_dispatch_seconds"]},
+        {"name": f"{many}: RSS, MiB", "at_most": 120.0, "median": found["rss_mib"]},
+    ]
 
 
-def _rate(times: list[float]) -> float:
-    return (len(times) - 1) / (max(times) - min(times))
+async def overloaded(space: Workspace, given: argparse.Namespace) -> list[Row]:
+    """More events than the journal holds, from each source."""
+    rows: list[Row] = []
+    with Kafka(space) as kafka:
+        for kind, upstream in {
+            "cloudevents": CloudEvents(),
+            "directory": Files(space.directory("files") / "inbox"),
+            "kafka": Records(kafka.bootstrap),
+            "minio": Objects(space),
+            "dcache": Uploads(),
+        }.items():
+            folder = space.directory(f"overload-{kind}")
+            events, bound = given.overload, given.overload * 5 // 6
+            found = await overload(folder, upstream, events=events, bound=bound)
+            print(kind, json.dumps(found), flush=True)
+            what = f"{kind}: {events:,} into {bound:,}"
+            rows += [
+                {"name": f"{what}: arrived ÷ given", "at_least": 1.0, "median": found["arrived"] / events},
+                {"name": f"{what}: RSS, MiB", "at_most": 120.0, "median": found["rss_mib_after"]},
+            ]
+    return rows
 
 
-async def measure(bench: Bench, *, pairs: int, block: int, lone: int) -> dict[str, Any]:
-    """Warm both up, then the pairs, then the lone events."""
-    await bench.start()
-    await bench.bare(block, WORKERS)
-    await bench.through(block)
-    rates, cpus = [], []
-    for pair in range(pairs):
-        if pair % 2:
-            ours, plain = await bench.through(block), await bench.bare(block, WORKERS)
-        else:
-            plain, ours = await bench.bare(block, WORKERS), await bench.through(block)
-        rates.append(ours["rate"] / plain["rate"])
-        cpus.append(ours["cpu"] / plain["cpu"])
-        print(
-            f"pair {pair + 1}/{pairs}: bare {plain['rate']:.0f} Jobs/s {plain['cpu'] * 1e6:.0f} µs, daemon "
-            f"{ours['rate']:.0f} Jobs/s {ours['cpu'] * 1e6:.0f} µs",
-            file=sys.stderr,
-            flush=True,
-        )
-    singles = (await bench.bare(lone, 1))["took"]
-    latencies = await bench.lone(lone)
-    return {
-        "jobs_per_second_ratio": figures.summary(rates),
-        "cpu_per_event_ratio": figures.summary(cpus),
-        "lone_event_p50_ratio": {
-            "median": figures.percentile(latencies, 0.5) / figures.percentile(singles, 0.5)
-        },
-        "lone_event_p99_ratio": {
-            "median": figures.percentile(latencies, 0.99) / figures.percentile(singles, 0.99)
-        },
-        "lone_event_seconds": figures.summary(latencies),
-        "rss_mib": {"median": bench.rss_mib()},
-    }
+Section = Callable[[Workspace, argparse.Namespace], Coroutine[Any, Any, list[Row]]]
+SECTIONS: dict[str, Section] = {"cpu": cpu, "cap": cap, "queued": queued, "overload": overloaded}
 
 
-async def main() -> None:
-    """Run it."""
+def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between them")
     parser.add_argument("--pairs", type=int, default=9)
     parser.add_argument("--block", type=int, default=1000, help="Jobs in a block")
     parser.add_argument("--lone", type=int, default=50, help="lone events")
+    parser.add_argument("--burst", type=int, default=10_000, help="events of the burst")
+    parser.add_argument("--queued", type=int, default=1_000_000, help="events in the journal at the start")
+    parser.add_argument("--overload", type=int, default=60_000, help="events for a journal of five sixths")
     given = parser.parse_args()
-    out = REPOSITORY / ".bench"
-    out.mkdir(exist_ok=True)
-    with Workspace() as space:
-        audit_log = space.directory("audit") / "log"
-        with ControlPlane(space, audit_log=audit_log) as control, Kafka(space) as kafka:
-            bench = Bench(
-                kafka=kafka.bootstrap, control=control, audit_log=audit_log, folder=space.directory("daemon")
-            )
-            try:
-                found = await measure(bench, pairs=given.pairs, block=given.block, lone=given.lone)
-            finally:
-                await bench.daemon.kill()
-    (out / "bench.json").write_text(json.dumps(found, indent=2) + "\n")
-    rows = [
-        ("Jobs/s, daemon ÷ bare loop", found["jobs_per_second_ratio"], "≥ 0.9"),
-        ("CPU per event ÷ bare loop's per Job", found["cpu_per_event_ratio"], "≤ 1.5"),
-        ("lone event → Job, p50 ÷ bare create's p50", found["lone_event_p50_ratio"], ""),
-        ("lone event → Job, p99 ÷ bare create's p99", found["lone_event_p99_ratio"], "≤ 2"),
-        ("RSS after all that, MiB", found["rss_mib"], "≤ 120"),
-    ]
-    print(figures.table(rows))
+    given.only = [name for name in given.only.split(",") if name]
+    if unknown := set(given.only) - set(SECTIONS):
+        parser.error(f"there is no section {', '.join(sorted(unknown))}: there are {', '.join(SECTIONS)}")
+    return given
+
+
+def _kept(name: str) -> Path:
+    return OUT / f"{name}.json"
+
+
+def main() -> None:
+    """Measure, keep, draw."""
+    given = _arguments()
+    OUT.mkdir(exist_ok=True)
+    for name in given.only:
+        with Workspace() as space:
+            rows = asyncio.run(SECTIONS[name](space, given))
+        _kept(name).write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    found = [row for name in SECTIONS if _kept(name).exists() for row in json.loads(_kept(name).read_text())]
+    (REPOSITORY / "docs" / "measured.svg").write_text(chart.drawn(found))
+    print(figures.table([(row["name"], row, chart.wanted(row)) for row in found]))
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    main()

@@ -18,9 +18,10 @@ from typing import Any
 import yaml
 
 from tests.bench import figures
-from tests.bench.__main__ import Bench
+from tests.bench.against import Bench
 from tests.daemon import REPOSITORY
 from tests.e2e.stores import make_topic, produce
+from tests.servers.access import ClusterAccess
 from tests.servers.kafka import Kafka
 from tests.servers.kubernetes import ControlPlane
 from tests.servers.workspace import Workspace
@@ -32,8 +33,8 @@ POISON = b"\xff\xfe{"
 class PoisonBench(Bench):
     """With a route that needs JSON."""
 
-    def __init__(self, *, kafka: str, control: ControlPlane, audit_log: Path, folder: Path) -> None:
-        super().__init__(kafka=kafka, control=control, audit_log=audit_log, folder=folder)
+    def __init__(self, *, kafka: str, access: ClusterAccess, audit_log: Path, folder: Path) -> None:
+        super().__init__(kafka=kafka, access=access, audit_log=audit_log, folder=folder)
         config = yaml.safe_load(self.daemon.config.read_text())
         config["routes"]["bench"]["run"]["env"] = {"N": "{{ data.n }}"}
         self.daemon.config.write_text(yaml.safe_dump(config))
@@ -89,7 +90,10 @@ async def main() -> None:
         audit_log = space.directory("audit") / "log"
         with ControlPlane(space, audit_log=audit_log) as control, Kafka(space) as kafka:
             bench = PoisonBench(
-                kafka=kafka.bootstrap, control=control, audit_log=audit_log, folder=space.directory("daemon")
+                kafka=kafka.bootstrap,
+                access=control.access,
+                audit_log=audit_log,
+                folder=space.directory("daemon"),
             )
             try:
                 found = await measure(bench, pairs=given.pairs, block=given.block)
