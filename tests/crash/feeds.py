@@ -17,7 +17,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from tests.crash.site import BUCKET, GROUP, MEMBER, PARTITIONS, REPEATED, TOKEN, TOPIC, Site
 from tests.e2e.stores import make_topic, notify, s3_client
 
-SHARES = {"frames": 0.45, "hooks": 0.25, "uploads": 0.15, "detector": 0.1, "drop": 0.05}
+SHARES = {"frames": 0.48, "hooks": 0.25, "uploads": 0.15, "detector": 0.1, "drop": 0.02}
 """Of all events."""
 SENDERS = 8
 FOLDERS = 20

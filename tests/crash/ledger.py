@@ -47,6 +47,8 @@ class Creation:
     name: str
     received: float
     """Seconds since the epoch."""
+    is_sure: bool = True
+    """False: it was answered with 504, for its client was gone. The Job may be there or not."""
 
     @property
     def route(self) -> str:
@@ -81,6 +83,7 @@ class Ledger:
         by_key: dict[str, list[Job]] = defaultdict(list)
         for job in self.jobs:
             by_key[job.key].append(job)
+        self._resolve()
         self._names()
         self._lost(by_key)
         for jobs in by_key.values():
@@ -89,6 +92,18 @@ class Ledger:
             self._slots(route, limit)
             self._rate(route, limit)
         return dict(self.found)
+
+    def _resolve(self) -> None:
+        """Of the creations that nobody is sure of keep those whose Job was seen."""
+        missing = Counter(job.name for job in self.jobs)
+        missing.subtract(each.name for each in self.creations if each.is_sure)
+        kept = []
+        for each in self.creations:
+            if not each.is_sure:
+                missing[each.name] -= 1
+            if each.is_sure or missing[each.name] >= 0:
+                kept.append(each)
+        self.creations = kept
 
     def _names(self) -> None:
         """A name is made once in all time, even when its first Job is long gone; and nobody was missed."""

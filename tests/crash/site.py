@@ -34,13 +34,15 @@ REPEATED = 0.1
 """The share of events that are delivered again."""
 
 LIMITS: Mapping[str, Limit] = {
-    "": Limit(40, 40, 40),
-    "frames": Limit(30, 15, 25),
-    "hooks": Limit(20, 5, 12),
-    "uploads": Limit(15, 10, 8),
-    "detector": Limit(None, 1, 6),
-    "drop": Limit(5, 1, 3),
+    "": Limit(40, 40, 75),
+    "frames": Limit(30, 15, 40),
+    "hooks": Limit(20, 5, 25),
+    "uploads": Limit(15, 10, 12),
+    "detector": Limit(4, 12, 30),
+    "drop": Limit(1, 8, 20),
 }
+"""Of the last two the rate is felt, and the last is so slow that a restart does not hide a second burst;
+of the others it is the slots."""
 
 
 class ProxiedKafka(Kafka):

@@ -30,9 +30,11 @@ STORM_SECONDS, SECONDS_PER_KILL = 300.0, 30.0
 CALM_SECONDS = 300.0
 """In which everything that was accepted must be done with, when nothing fails any more."""
 AFTERLIFE_SECONDS = 120.0
-RUN_SECONDS = 0.6
+RUN_SECONDS = 1.5
 _SILENT = 3.0
 """Seconds in which nothing new may come before we believe that nothing comes."""
+_OF_THE_END = frozenset({"lost", "invented", "harness"})
+"""Violations that can only be told when all is over."""
 _OPEN = ("queued", "submitting", "running")
 
 
@@ -203,6 +205,8 @@ class Storm:
             replayed=frozenset(self._replayed),
         )
         found = ledger.judge()
+        if self.controller.doubled.is_set():  # it was stopped: nobody knows what had become of the rest
+            found = {kind: each for kind, each in found.items() if kind not in _OF_THE_END}
         if self._stuck:
             found["stuck"] = self._stuck
         if self.troubles.ended_by_itself:
@@ -235,9 +239,10 @@ def creations(folder: Path) -> Iterator[Creation]:
                 if b'"verb":"create"' not in line or b'"resource":"jobs"' not in line:
                     continue
                 entry = json.loads(line)
-                if entry["responseStatus"]["code"] == 201:
+                code = entry["responseStatus"]["code"]
+                if code == 201 or code >= 500:
                     received = datetime.fromisoformat(entry["requestReceivedTimestamp"]).timestamp()
-                    yield Creation(_name(entry), received)
+                    yield Creation(_name(entry), received, is_sure=code == 201)
 
 
 def _name(entry: dict[str, Any]) -> str:

@@ -80,3 +80,10 @@ def test_a_window_with_one_too_many_is_seen() -> None:
 def test_a_job_that_the_harness_did_not_see_is_its_own_fault() -> None:
     ledger = Ledger({}, [], [Creation("r-1", 1.0)], {})
     assert set(ledger.judge()) == {"harness"}
+
+
+def test_a_creation_that_was_answered_with_a_timeout_counts_if_its_job_was_seen() -> None:
+    made, not_made = Creation("r-0-1", 1.0, is_sure=False), Creation("r-1-1", 2.0, is_sure=False)
+    ledger = Ledger({"event-0": 1}, [_job(0, created=1, ended=2)], [made, not_made], {})
+    assert not ledger.judge()
+    assert ledger.creations == [made]

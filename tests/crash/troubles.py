@@ -1,6 +1,7 @@
 """Kills and outages, drawn by the seed: what goes wrong, when, and for how long."""
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -16,6 +17,12 @@ from tests.servers.process import Server
 LIFE, LONGEST_LIFE = 4.0, 15.0
 """Seconds: the mean, and the most."""
 OUTAGE, LONGEST_OUTAGE = 1.5, 6.0
+LUMP = 4
+"""The events of so many lives come at once: there must be a queue, else no limit is ever felt."""
+SOME = 0.1
+"""Of the answers: so few that requests go on, each in doubt or not."""
+STAYS = 600.0
+"""Seconds by which the clock may stay wrong: certificates and signatures are still believed."""
 REWINDS = 5
 """How often the group is set back."""
 _HOUR = 3600.0
@@ -80,7 +87,7 @@ class Troubles:
     async def _kill(self) -> None:
         rewinds = set(self._dice.sample(range(self._kills), min(REWINDS, self._kills)))
         for number in range(self._kills):
-            await self._pace.allow((number + 1) / (self._kills + 1))
+            await self._pace.allow((number // LUMP + 1) * LUMP / (self._kills + LUMP))
             await self._live(min(LONGEST_LIFE, self._dice.expovariate(1 / LIFE)))
             if self._dice.random() < 0.1:
                 self.done["daemon: SIGTERM"] += 1
@@ -97,7 +104,13 @@ class Troubles:
         await self._pace.allow(1.0)
 
     async def _live(self, seconds: float) -> None:
-        """Let it live, perhaps stopped for a while; start it again whenever it ends by itself."""
+        """Let it live, perhaps stopped for a while; start it again whenever it ends by itself.
+
+        Mostly the time counts from when it works, however busy the machine is; else any instant of its
+        start may be its last.
+        """
+        if self._dice.random() < 0.75:
+            await self._until_at_work()
         if self._dice.random() < 0.1:
             await asyncio.sleep(seconds / 2)
             self.done["daemon: stopped"] += 1
@@ -107,6 +120,18 @@ class Troubles:
             seconds /= 2
         await asyncio.sleep(seconds)
         await self.supervise()
+
+    async def _until_at_work(self) -> None:
+        place = self._site.daemon.log.stat().st_size
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LONGEST_LIFE):
+                while not await asyncio.to_thread(self._is_at_work, place):  # noqa: ASYNC110 - a process
+                    await asyncio.sleep(0.1)
+
+    def _is_at_work(self, place: int) -> bool:
+        with self._site.daemon.log.open("rb") as log:
+            log.seek(place)
+            return b'"sink.watching"' in log.read()
 
     async def supervise(self) -> None:
         """As systemd would."""
@@ -126,7 +151,7 @@ class Troubles:
         self, due: float, about: str, make: Callable[[float], Awaitable[None]], seconds: float
     ) -> None:
         await self._pace.until(due)
-        await asyncio.sleep(self._dice.uniform(0, LIFE))
+        await asyncio.sleep(self._dice.uniform(0, LIFE * LUMP))
         async with self._busy[about.partition(":")[0]]:
             self.done[about] += 1
             await make(seconds)
@@ -144,7 +169,7 @@ class Troubles:
             return "clock: stepped", lambda seconds: self._step_clock(hours, seconds, stays=stays), seconds
         kinds = [*_NETWORK, "restarted", "server stopped"]
         if name == "cluster":
-            kinds += ["lost answers"] * 4 + ["frozen"] * 2
+            kinds += ["lost answers"] * 2 + ["some answers lost"] * 6 + ["frozen"] * 2
         if name != "kafka":
             kinds += ["answered"] * 2
         kind = self._dice.choice(kinds)
@@ -199,8 +224,7 @@ class Troubles:
             return
         self._site.clock.set(hours * _HOUR)
         await asyncio.sleep(seconds)
-        if not stays:
-            self._site.clock.set(0.0)
+        self._site.clock.set(STAYS if stays else 0.0)
 
 
 def _spoiling(proxy: FaultyProxy, kind: str) -> AbstractContextManager[None]:
@@ -211,6 +235,7 @@ def _spoiling(proxy: FaultyProxy, kind: str) -> AbstractContextManager[None]:
     kinds: dict[str, Callable[[], AbstractContextManager[None]]] = {
         "frozen": proxy.frozen,
         "lost answers": proxy.losing_answers,
+        "some answers lost": lambda: proxy.losing_answers(SOME),
         "truncated": proxy.truncating,
         "garbage": proxy.garbling,
         "half-open": proxy.half_opening,

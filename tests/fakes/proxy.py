@@ -61,6 +61,7 @@ class FaultyProxy:
         self.target_tls = target_tls
         self._fault: _Fault | None = None
         self._delay = 0.0
+        self._share = 1.0
         self._words = b""
         self.connections = 0
         """How many were ever taken."""
@@ -117,8 +118,13 @@ class FaultyProxy:
         self._delay = seconds
         return self._doing(_Fault.SLOW)
 
-    def losing_answers(self) -> contextlib.AbstractContextManager[None]:
-        """Let requests pass and be done; reset the connection when the answer is on its way back."""
+    def losing_answers(self, share: float = 1.0) -> contextlib.AbstractContextManager[None]:
+        """Let requests pass and be done; reset the connection when the answer is on its way back.
+
+        Args:
+            share: Of the answers.
+        """
+        self._share = share
         return self._doing(_Fault.LOST)
 
     def truncating(self) -> contextlib.AbstractContextManager[None]:
@@ -207,7 +213,7 @@ class FaultyProxy:
         elif fault is _Fault.ANSWERED and not is_answer:
             await _pass_on(self._words, link.client)
             return b""
-        elif is_answer and fault is _Fault.LOST:
+        elif is_answer and fault is _Fault.LOST and random.random() < self._share:
             _reset(link.client)
             return b""
         elif is_answer and fault is _Fault.TRUNCATED:
@@ -230,5 +236,6 @@ async def _pass_on(piece: bytes, writer: asyncio.StreamWriter) -> None:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
+    if connection is not None:  # under TLS: it is closed already
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     writer.transport.abort()
