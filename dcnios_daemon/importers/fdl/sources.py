@@ -10,8 +10,9 @@ from dcnios_daemon.importers.fdl.stores import BUCKETED, Providers, Store
 from dcnios_daemon.importers.fields import Block
 from dcnios_daemon.importers.report import Notes
 
-_TOLD = {"receive": ["listen"], "reconcile": "5m"}
-"""The daemon calls MinIO: nothing is to be set up there, and OSCAR beside us keeps its webhooks."""
+_TOLD = {"receive": ["listen"], "reconcile": "1m"}
+"""The daemon calls MinIO: nothing is to be set up there, and OSCAR beside us keeps its webhooks. Listing is
+what finds objects where MinIO sends listeners nothing (``docs/operating.md``)."""
 _LISTED = {"receive": [], "reconcile": "1m"}
 _SILENT = {"receive": ["webhook"], "reconcile": "0s"}
 
