@@ -95,7 +95,7 @@ def _literal(key: str, value: str) -> Sequence[str]:
 
 def _key(text: str) -> str:
     """As people write it: ``on`` is a text to the daemon."""
-    return text if _PLAIN_KEY.fullmatch(text) else _dump(text, flow=True).removesuffix("...\n").strip()
+    return text if _PLAIN_KEY.fullmatch(text) else _dump(text, flow=True).removesuffix("...\n").strip("\n")
 
 
 def _dump(value: object, *, flow: bool) -> str:

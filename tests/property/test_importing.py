@@ -71,6 +71,13 @@ environment = st.fixed_dictionaries(
     {},
     optional={"Variables": texts, "secrets": st.dictionaries(words, st.just(SECRET), max_size=2) | anything},
 )
+plugins = st.dictionaries(
+    st.sampled_from(
+        [f"slurm-job.vk.io/{key}" for key in ("flags", "singularity-mounts", "singularity-options", "flavor")]
+    ),
+    words | st.sampled_from(["--time=1:00 -p 'x", "--bind /a:/b,c -n 2", "-A --nodes=0 y --mem=1G"]),
+    max_size=3,
+)
 service = st.fixed_dictionaries(
     {"name": words, "image": words.filter(bool), "script": words},
     optional={
@@ -88,7 +95,7 @@ service = st.fixed_dictionaries(
         "token": st.just(SECRET),
         "environment": environment | anything,
         "labels": texts,
-        "annotations": texts | anything,
+        "annotations": texts | plugins | anything,
         "input": places | anything,
         "output": places | anything,
         "volume": st.fixed_dictionaries({"mount_path": words, "size": words}, optional={"name": words})
@@ -123,6 +130,7 @@ def written(document: Any) -> str:
 @example([yaml.safe_load(text) for text in fdl_samples.SHAPES.values()])
 def test_what_looks_like_fdl_gives_a_right_configuration(documents: list[Any]) -> None:
     try:
+        fdl(*map(written, documents), run_kinds=frozenset({"job", "interlink"}))
         made = fdl(*map(written, documents))
     except ConfigError as refused:
         if "holds no service" not in str(refused):

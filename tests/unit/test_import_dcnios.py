@@ -98,6 +98,15 @@ def test_dcache_to_oscar(tmp_path: Path) -> None:
     assert "/job/<service>" in told(made, Verdict.DIFFERENTLY, about="invoke")
 
 
+@pytest.mark.parametrize(
+    ("seconds", "rate"),
+    [("0.5", 2.0), ("0.0001", None), ("86400", 1 / 86400), ("999999999", None), ("x", None)],
+)
+def test_only_a_sensible_pace_is_a_rate(seconds: str, rate: float | None, tmp_path: Path) -> None:
+    made = workflow(WORKFLOW.replace("InvokeOSCAR, seconds: 2", f"InvokeOSCAR, seconds: {seconds}"))
+    assert checked(made, tmp_path).routes["dcache-invoke"].rate == rate
+
+
 def test_kafka_keeps_its_group_and_login(tmp_path: Path) -> None:
     made = workflow(WORKFLOW)
     source = checked(made, tmp_path).sources["kafka"]

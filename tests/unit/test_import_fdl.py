@@ -110,8 +110,34 @@ def test_interlink_is_used_when_there_is_such_a_run() -> None:
     (route,) = made.configuration["routes"].values()
     assert (route["run"]["kind"], route["run"]["node"]) == ("interlink", "vega-vk")
     assert route["run"]["image"] == "docker://registry.example.org/thermal"
-    assert route["run"]["annotations"] == {"slurm-job.vk.io/flags": "--time=02:30:00 --nodes=1"}
+    assert route["run"]["slurm"] == {"time": "02:30:00", "nodes": 1}
+    assert route["run"]["queue_allowance"] == "1d"
     assert "interlink" not in told(made, Verdict.CANNOT)
+
+
+def test_what_the_plugin_is_told_has_keys_of_its_own() -> None:
+    annotations = """
+          mine: kept
+          slurm-job.vk.io/flags: --job-name=mine -p gpu --constraint "a100&big" --mem=4G loose -N x
+          slurm-job.vk.io/singularity-options: --no-home --no-mount /exa5 --env A=B;C
+          job.vk.io/singularity-mounts: --bind /ceph/data:/data:ro,/scratch --bind ../up
+          job.vk.io/pre-exec: module load x
+"""
+    text = fdl_samples.INTERLINK.replace(
+        "\n          slurm-job.vk.io/flags: --time=02:30:00 --nodes=1\n", annotations
+    ).replace("script: thermal.sh", "script: thermal.sh\n        image_pull_secrets: [mine]")
+    made = fdl(text, run_kinds=frozenset({"job", "interlink"}))
+    (route,) = made.configuration["routes"].values()
+    run = route["run"]
+    assert run["slurm"] == {"partition": "gpu", "flags": ["--constraint=a100&big", "--mem=4G"]}
+    assert run["singularity_options"] == ["--no-home", "--no-mount=/exa5"]
+    assert run["binds"] == ["/ceph/data:/data:ro", "/scratch"]
+    assert (run["pre_exec"], run["annotations"], run["deadline"]) == ("module load x", {"mine": "kept"}, "1d")
+    assert "image_pull_secrets" not in run
+    said = told(made, Verdict.CANNOT)
+    for left_out in ('"../up"', '"-N"', '"loose"', '"--env=A=B;C"', "image_pull_secrets"):
+        assert left_out in said
+    assert "without --job-name" in told(made, Verdict.DIFFERENTLY)
 
 
 def test_a_server_is_no_route_and_is_said_to_have_been_public() -> None:

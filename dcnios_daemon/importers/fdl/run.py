@@ -4,6 +4,7 @@ import re
 from typing import Any
 
 from dcnios_daemon.importers.draft import Draft, as_literal, is_credential, quoted
+from dcnios_daemon.importers.fdl.interlink import NODE, as_interlink
 from dcnios_daemon.importers.fdl.script import environment_of, needs_node_name, script_of
 from dcnios_daemon.importers.fdl.sources import Service, Sources
 from dcnios_daemon.importers.fields import Block
@@ -32,10 +33,10 @@ def run_of(service: Service, draft: Draft, sources: Sources) -> dict[str, Any] |
     script = script_of(service, is_staged=is_staged)
     if script is None:
         return None
-    run: dict[str, Any] = _kind(service, draft, image) | script
+    run: dict[str, Any] = {"kind": "job", "image": image} | script
     text = script.get("script", "")
     env = {name: as_literal(value) for name, value in _variables(service, draft, run).items()}
-    run["env"] = dict(environment_of(text)) | {"OSCAR_SERVICE_NAME": service.name} | env
+    run["env"] = dict(environment_of(text)) | {"OSCAR_SERVICE_NAME": as_literal(service.name)} | env
     run["resources"] = _resources(service)
     if is_staged:
         run["stage_in"] = True
@@ -46,23 +47,26 @@ def run_of(service: Service, draft: Draft, sources: Sources) -> dict[str, Any] |
     run["pod"] = _overlay(service, run, needs_node=needs_node_name(text))
     run["deadline"] = "1d"
     service.notes.differently("", "OSCAR's Jobs have no deadline; here one ends after a day: see deadline")
-    return {key: value for key, value in run.items() if value}
+    return _placed(service, draft, {key: value for key, value in run.items() if value})
 
 
-def _kind(service: Service, draft: Draft, image: str) -> dict[str, Any]:
-    """Where it runs."""
+def _placed(service: Service, draft: Draft, run: dict[str, Any]) -> dict[str, Any]:
+    """The run where it is to be: on a virtual node, if it names one and there is such a kind of run."""
     where, node = service.block.where("interlink_node_name"), service.block.text("interlink_node_name")
     if node is None:
-        return {"kind": "job", "image": image}
-    if "interlink" in draft.options.run_kinds:
+        return run
+    is_known = "interlink" in draft.options.run_kinds
+    if is_known and NODE.fullmatch(node) and run.keys() & {"script", "script_file"}:
         service.notes.carried(where, f"runs of kind interlink on node {quoted(node)}")
-        return {"kind": "interlink", "node": node, "image": image}
-    what = f"not yet: there is no run of kind interlink here: it is a plain job, not on {quoted(node)}"
-    service.notes.cannot(where, what)
-    plain = image.removeprefix("docker://")
-    if plain != image:
+        return as_interlink(service, run, node)
+    why = (
+        "it has no script, or no node could be called so" if is_known else "not yet: no such kind of run here"
+    )
+    service.notes.cannot(where, f"{why}: it is a plain job, not on {quoted(node)}")
+    plain = run["image"].removeprefix("docker://")
+    if plain != run["image"]:
         service.notes.differently("image", "without docker://, which plain nodes do not know")
-    return {"kind": "job", "image": plain or image}
+    return run | {"image": plain or run["image"]}
 
 
 def _variables(service: Service, draft: Draft, run: dict[str, Any]) -> dict[str, str]:

@@ -12,6 +12,8 @@ from dcnios_daemon.importers.draft import Draft, as_literal
 from dcnios_daemon.importers.workflow.elements import Element
 
 _SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SHORTEST, _LONGEST = 0.01, 86400.0
+"""Seconds between two calls that make a rate."""
 _KEEP_DATA = 'cp "$DCNIOS_EVENT_FILE" "$TMP_OUTPUT_DIR/$DCNIOS_KEY"\n'
 
 
@@ -57,8 +59,9 @@ def _in_curl(text: str) -> str:
 
 
 def _rate(components: Mapping[str, float]) -> str | None:
-    seconds = components.get("InvokeOSCAR")
-    return f"{60 / seconds:.6g}/m" if seconds else None
+    """What is so short or so long that it was no limit, or a mistake, is none."""
+    seconds = components.get("InvokeOSCAR", 0.0)
+    return f"{86400 / seconds:.0f}/d" if _SHORTEST <= seconds <= _LONGEST else None
 
 
 def _put_s3(draft: Draft, element: Element) -> Destination | None:
