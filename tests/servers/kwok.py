@@ -89,9 +89,9 @@ class Kwok(Server):
     def prepare(self) -> None:
         """Builds kwok, says how its pods behave, and makes the nodes."""
         self._program = golang.kwok(self.space.cache)
-        ready = '.status.conditions.[] | select( .type == "Ready" ) | .status'
+        ready = '.status.conditions.[] | select( .type == "Ready" and .status == "True" )'
         stages = [
-            _stage("Node", "ready", [{"key": ready, "operator": "NotIn", "values": ["True"]}], _NODE_READY),
+            _stage("Node", "ready", [{"key": ready, "operator": "DoesNotExist"}], _NODE_READY),
             _stage("Pod", "begin", [_is(".status.phase", "Pending")], _READY),
             _stage("Pod", "end", [_is(".status.phase", "Running")], _SUCCEEDED, after=self._seconds),
             _stage("Pod", "go", [{"key": ".metadata.deletionTimestamp", "operator": "Exists"}], None),
