@@ -74,7 +74,8 @@ def _on_one_line(key: str, value: object) -> str | None:
     if not isinstance(value, list | dict):
         return None
     line = f"{_key(key)}: {_dump(value, flow=True).strip()}"
-    return line if len(line) <= _SHORT and "\n" not in line else None
+    fits = len(line) <= _SHORT or not value  # a block of nothing would be null
+    return line if fits and "\n" not in line else None
 
 
 def _lines(key: str, value: object) -> Sequence[str]:

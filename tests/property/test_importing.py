@@ -210,6 +210,7 @@ def test_what_looks_like_a_workflow_gives_a_right_configuration(document: Any) -
         st.text(min_size=1, max_size=20), st.text() | st.dictionaries(st.text(max_size=9), st.text())
     )
 )
+@example({"0" * 90: {}})
 @example({"a": " x\n y\n\n\n", "b": "\n\n", "c": "x\n \n", "on": "on", "d": "# no\n", "e": "\tx\n"})
 def test_what_is_written_is_read_again(values: dict[str, Any]) -> None:
     text = to_yaml(
