@@ -15,8 +15,8 @@ from tests.servers.workspace import Workspace
 
 SCALE = 10 if os.environ.get("DCNIOS_TEST_SCALE") == "full" else 1
 EVENTS, BOUND = 6_000 * SCALE, 5_000 * SCALE
-MOST_MEMORY = 120 if SCALE == 1 else 130
-"""MiB. Directory and dCache remember 60,000 files of one folder: 121 and 123 (docs/measured.md)."""
+MOST_MEMORY = 120
+"""MiB."""
 IN_HAND = 4_000
 """What a source may have read when the bound was reached: it comes in whole."""
 
