@@ -47,20 +47,33 @@ async def post(address: str, first: int, count: int, *, padding: int = 0) -> int
 
 
 async def burst(
-    folder: Path, access: ClusterAccess, namespace: str, *, count: int, cap: int, pod: Mapping[str, Any]
+    folder: Path,
+    access: ClusterAccess,
+    namespace: str,
+    *,
+    count: int,
+    cap: int,
+    pod: Mapping[str, Any],
+    patience: float = 1800,
 ) -> dict[str, Any]:
-    """Run the burst to its end. Returns what the API server saw of it."""
+    """Run the burst to its end. Returns what the API server saw of it.
+
+    Raises:
+        AssertionError: it had not ended after `patience` seconds; says what is left.
+    """
     slots = Slots(access, namespace)
     daemon = DaemonProcess(folder, settings(access, namespace, cap=cap, pod=pod))
     await asyncio.to_thread(daemon.start)
     try:
         await daemon.until_ready()
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.timeout(patience), asyncio.TaskGroup() as group:
             group.create_task(slots.follow(count))
             for first in range(0, count, 500):
                 status = await post(f"{daemon.url}/sources/hooks", first, min(500, count - first))
                 assert status // 100 == 2, status
         rss = daemon.rss_mib()
+    except TimeoutError as error:
+        raise AssertionError(f"{slots.found()}; {await daemon.counts(ROUTE)}\n{daemon.tail()}") from error
     finally:
         await daemon.kill()
     return {

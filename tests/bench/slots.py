@@ -22,7 +22,7 @@ class Slots:
 
     def __init__(self, access: ClusterAccess, namespace: str) -> None:
         self._access = access
-        self._path = f"{access.url}/apis/batch/v1/namespaces/{namespace}/jobs"
+        self._path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
         self._live: set[str] = set()
         self._changes: list[tuple[float, int]] = []
         self.created = self.ended = self.most = 0
@@ -47,6 +47,18 @@ class Slots:
                 if self.ended >= count:
                     self.done.set()
                     return
+
+    def found(self) -> str:
+        """What is made, what has ended, and how the pods of the rest are: for whoever waited in vain."""
+        pods = self._access.call(
+            "GET", self._path.replace("/apis/batch/v1", "/api/v1").replace("jobs", "pods")
+        )
+        waiting = [
+            (pod["metadata"]["name"], pod["spec"].get("nodeName"), pod["status"])
+            for pod in pods["items"]
+            if pod["metadata"]["labels"].get("job-name") in self._live
+        ]
+        return f"{self.created} made, {self.ended} ended, {len(self._live)} live; some of their pods: {waiting[:3]}"
 
     def _note(self) -> None:
         self.most = max(self.most, len(self._live))
@@ -77,11 +89,11 @@ class Slots:
         headers = {"Authorization": f"Bearer {self._access.token}"}
         timeout = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
-            async with session.get(self._path, params={"limit": "1"}) as answer:
+            async with session.get(self._access.url + self._path, params={"limit": "1"}) as answer:
                 seen = (await answer.json())["metadata"]["resourceVersion"]
             while True:
                 query = {"watch": "1", "resourceVersion": seen}
-                async with session.get(self._path, params=query) as answer:
+                async with session.get(self._access.url + self._path, params=query) as answer:
                     rest = b""
                     async for chunk in answer.content.iter_any():
                         *lines, rest = (rest + chunk).split(b"\n")
