@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import JournalUnavailable, SinkError
 from dcnios_daemon.core.ports import Desk, InFlight, Outcome, State
-from dcnios_daemon.sinks.job.manifest import ROUTE, route_label, selector
-from dcnios_daemon.sinks.job.payload_secret import adopt, carries_secret
 from dcnios_daemon.sinks.kubernetes.answers import Expired
 from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
+from dcnios_daemon.sinks.kubernetes.marks import ROUTE, route_label, selector
 from dcnios_daemon.sinks.kubernetes.objects import Job
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
+from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, carries_secret
 from dcnios_daemon.sinks.kubernetes.verdict import outcome, vanished
 from dcnios_daemon.sinks.kubernetes.watch import Change, Collection
 from dcnios_daemon.telemetry.events import SinkWatching
