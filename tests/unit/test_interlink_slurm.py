@@ -28,7 +28,7 @@ def test_every_key_becomes_its_flag() -> None:
         nodes=2,
         tasks=8,
         gres="gpu:a100:2",
-        comment="it's ours",
+        comment="hall-b",
         flags=["--constraint=a100&nvlink", "--exclusive"],
     )
     assert found == [
@@ -41,7 +41,7 @@ def test_every_key_becomes_its_flag() -> None:
         "--ntasks=8",
         "--gres=gpu:a100:2",
         "--no-requeue",
-        f"--comment={KEY} it's ours",
+        f"--comment={KEY}:hall-b",
         "--constraint=a100&nvlink",
         "--exclusive",
     ]
@@ -73,8 +73,11 @@ def test_the_six_spellings_of_a_time(time: str, seconds: float) -> None:
         ({"time": "1h"}, "no time that sbatch knows"),
         ({"partition": "gpu\n#SBATCH --uid=0"}, "pattern"),
         ({"account": "a b"}, "pattern"),
-        ({"flags": ["--constraint=a\nb"]}, "printable ASCII"),
-        ({"flags": ["constraint=a"]}, "begins with -"),
+        ({"flags": ["--constraint=a\nb"]}, "without blanks"),
+        ({"flags": ["--constraint=a b"]}, "without blanks"),
+        ({"flags": ["--exclude='a'"]}, "without blanks"),
+        ({"flags": ["--exclude=a#b"]}, "without blanks"),
+        ({"flags": ["constraint=a"]}, "--name"),
         ({"flags": ["--gres=gpu:1"]}, "key of its own: gres"),
         ({"flags": ["-p gpu"]}, "key of its own: partition"),
         ({"flags": ["--requeue"]}, "runs twice"),

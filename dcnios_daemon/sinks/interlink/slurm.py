@@ -22,6 +22,9 @@ _TIME = re.compile(
     r"|(?P<h2>\d+):(?P<m2>\d+):(?P<s2>\d+)|(?P<m3>\d+)(?::(?P<s3>\d+))?)$"
 )
 """The six spellings of sbatch(1), ``--time``."""
+_FLAG = re.compile(r"^--?[A-Za-z][A-Za-z0-9-]*(=[!$-&(-\[\]-~]+)?$")
+"""The plugin takes quotes away when it reads the annotation and gives none to the line that Slurm reads: what
+needs them does not arrive."""
 _OURS = {
     "--account": "account",
     "-A": "account",
@@ -70,8 +73,8 @@ class Slurm(Settings):
     gres: _Name | None = None
     """Generic resources. Default: ``gpu:N`` where ``resources.gpu`` is N."""
     reservation: _Name | None = None
-    comment: Annotated[str, StringConstraints(pattern=r"^[\x20-\x7e]*$", max_length=200)] = ""
-    """Beside the delivery's key, which is always there: it is what a lost job is found by."""
+    comment: _Name | None = None
+    """After the delivery's key, which is always there: it is what a lost job is found by."""
     flags: tuple[str, ...] = ()
     """More flags of sbatch, each with its value: ``--constraint=a100``."""
 
@@ -87,12 +90,12 @@ class Slurm(Settings):
     def _are_flags(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for flag in value:
             name = re.split(r"[=\s]", flag, maxsplit=1)[0]
-            if not re.fullmatch(r"--?[A-Za-z][A-Za-z0-9-]*[\x20-\x7e]*", flag):
-                raise ValueError(f"{flag!r} is no flag: it begins with - and has printable ASCII only")
             if name in _OURS:
                 raise ValueError(f"{name} has a key of its own: {_OURS[name]}")
             if name in _HARMFUL:
                 raise ValueError(f"{name} cannot be used: {_HARMFUL[name]}")
+            if not _FLAG.match(flag):
+                raise ValueError(f"{flag!r} is not --name or --name=value without blanks, quotes, \\ and #")
         return value
 
     @property
@@ -124,5 +127,5 @@ class Slurm(Settings):
         if gres := self.gres or (f"gpu:{gpu}" if gpu else None):
             yield f"--gres={gres}"
         yield "--no-requeue"
-        yield f"--comment={f'{key} {self.comment}'.rstrip()}"
+        yield f"--comment={key}:{self.comment}" if self.comment else f"--comment={key}"
         yield from self.flags
