@@ -13,6 +13,9 @@ from dcnios_daemon.sinks.dry_run import DryRun, DryRunSink
 from dcnios_daemon.sinks.http import HttpRun, HttpSink
 from dcnios_daemon.sinks.http import check as http_check
 from dcnios_daemon.sinks.http import neighbour as http_neighbour
+from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink
+from dcnios_daemon.sinks.interlink import check as interlink_check
+from dcnios_daemon.sinks.interlink import neighbour as interlink_neighbour
 from dcnios_daemon.sinks.job import JobRun, JobSink
 from dcnios_daemon.sinks.job import check as job_check
 from dcnios_daemon.sinks.kafka import KafkaRun, KafkaSink
@@ -48,6 +51,13 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
 
 KINDS: dict[str, SinkKind] = {
     "job": SinkKind(settings=JobRun, build=JobSink, check=job_check, keep=attrgetter("keep")),
+    "interlink": SinkKind(
+        settings=InterlinkRun,
+        build=InterlinkSink,
+        check=interlink_check,
+        neighbour=interlink_neighbour,
+        keep=attrgetter("keep"),
+    ),
     "http": SinkKind(
         settings=HttpRun,
         build=HttpSink,

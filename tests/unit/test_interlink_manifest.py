@@ -146,6 +146,7 @@ def test_job_and_pod_say_whose_they_are() -> None:
             "dcnios-daemon/route": "train",
             "dcnios-daemon/key": order.key,
             "dcnios-daemon/attempt": "1",
+            "dcnios-daemon/sink": "interlink",
         }
 
 

@@ -161,6 +161,7 @@ ENDS: list[tuple[str, Job, Pod | None, bytes | None, tuple[Failure | None, str, 
     ),
     ("no image", FAILED, pod(255), b"FATAL: no image", (Failure.INFRASTRUCTURE, "Error: 255", 255)),
     ("failed, log lost", FAILED, pod(7), None, (Failure.SCRIPT, "Error: 7", 7)),
+    ("success, pod gone", SUCCEEDED, None, None, (Failure.SUSPICIOUS, "NoEvidence", None)),
     ("pod gone", FAILED, None, None, (Failure.UNKNOWN, "BackoffLimitExceeded", None)),
     ("pod taken away", FAILED, pod(None), None, (Failure.UNKNOWN, "BackoffLimitExceeded", None)),
     (

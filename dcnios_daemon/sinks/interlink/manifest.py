@@ -26,12 +26,13 @@ from dcnios_daemon.sinks.kubernetes.making import (
     read_script,
     seen_by_templates,
 )
-from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY
+from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY, SINK
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
 from dcnios_daemon.sinks.spec import Volume
 from dcnios_daemon.staging.contract import container_environment
 from dcnios_daemon.staging.document import StagingPlan
 
+KIND = "interlink"
 PAYLOAD_LIMIT = 90_000
 """Bytes of payload. In base64 that is 120 kB; Linux takes 128 KiB for one variable with its name."""
 ORDER_LIMIT = 126_000
@@ -64,7 +65,7 @@ class Template:
     def __init__(self, run: InterlinkRun, *, route: str, instance: str) -> None:
         where = f"routes.{route}.run"
         self._run = run
-        self._labels = common_labels(run, route=route, instance=instance)
+        self._labels = {**common_labels(run, route=route, instance=instance), SINK: KIND}
         self._env = {name: compile_text(text, where=f"{where}.env.{name}") for name, text in run.env.items()}
         script = read_script(run, where=where)
         self._command = [*run.command, *run.args] if script is None else ["/bin/sh", "-c", script]
@@ -106,7 +107,7 @@ class Template:
         return {
             "apiVersion": "batch/v1",
             "kind": "Job",
-            "metadata": {"name": order.name, "labels": labels, "annotations": own},
+            "metadata": {"name": order.name, "labels": dict(labels), "annotations": own},
             "spec": {
                 **job_spec(run, deadline=run.longest),
                 "template": {"metadata": {"labels": labels, "annotations": inside}, "spec": pod},
@@ -148,7 +149,7 @@ def _pod(run: InterlinkRun) -> Json:
         "name": RUN,
         "image": run.image,
         "command": _START,
-        "resources": {"limits": amounts, "requests": amounts},
+        "resources": {"limits": amounts, "requests": dict(amounts)},
     }
     if run.volumes:
         container["volumeMounts"] = [_mount(name, volume) for name, volume in run.volumes.items()]

@@ -52,6 +52,9 @@ class InterlinkRun(PodRun):
     resources: HpcResources = HpcResources()
     slurm: Slurm = Slurm()
     """What the job asks of Slurm besides."""
+    keep: Annotated[Duration, Field(ge=30)] = 21600.0
+    """How long a finished Job stays in the cluster, and with it its log, which alone proves how it ended:
+    longer than a virtual node is away."""
     queue_allowance: Duration | None = None
     """How long an attempt may wait in the batch system's queue. With ``slurm.time`` it makes the deadline,
     so leave ``deadline`` out."""

@@ -140,14 +140,14 @@ def _without(end: Condition, pod: Pod | None, how: Terminated, *, read: bool, st
     """No line of the wrapper's: it never ran, never ended, or its log is lost."""
     if end.reason == "DeadlineExceeded":
         return _time_was_up(end, pod, stuck)
-    if pod is None:
+    if pod is None and end.type != "Complete":
         return _Why(Failure.UNKNOWN, end.reason, f"{end.message}; its pod could not be seen: it may have run")
-    if pod.status.reason == "ProviderFailed":
-        return _not_submitted(pod.status.message or how.message)
     log = "its log has no line of the wrapper's" if read else "its log could not be read"
-    if end.type == "Complete" or pod.status.phase == "Succeeded":
+    if pod is None or end.type == "Complete" or pod.status.phase == "Succeeded":
         said = f"interLink says that it succeeded, but {log}: perhaps it was cancelled before it ran"
         return _Why(Failure.SUSPICIOUS, "NoEvidence", said)
+    if pod.status.reason == "ProviderFailed":
+        return _not_submitted(pod.status.message or how.message)
     if pod.failed is None:
         said = f"{end.message}; its pod was taken away before it ended: it may have run"
         return _Why(Failure.UNKNOWN, pod.status.reason or end.reason, said)

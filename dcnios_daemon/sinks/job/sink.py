@@ -18,6 +18,7 @@ from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSet
 from dcnios_daemon.sinks.kubernetes.creating import create, identity, job_exists
 from dcnios_daemon.sinks.kubernetes.follow import Follower
 from dcnios_daemon.sinks.kubernetes.making import Json
+from dcnios_daemon.sinks.kubernetes.marks import selector
 from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, take_back
 from dcnios_daemon.sinks.spec import PodRun, SinkContext
 from dcnios_daemon.staging.plan import LONGEST, make_plan, needs_staging, validity
@@ -97,7 +98,9 @@ class JobSink:
         self._context = context
         self._settings = context.kubernetes or KubernetesSettings()
         self._session = session or ClusterSession(self._settings, context.clock)
-        self._follower = Follower(self._session, context.clock, sink="job", instance=context.instance)
+        self._follower = Follower(
+            self._session, context.clock, sink="job", selector=selector(context.instance)
+        )
 
     def plan(self, route: str, run: JobRun) -> JobPlan:
         """Compile the route's Job. Reads its script and manifest files. See :class:`core.ports.Sink`."""

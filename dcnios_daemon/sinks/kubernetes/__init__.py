@@ -7,4 +7,5 @@ what is read of Jobs and pods. ``follow`` keeps up with what became of the order
 
 ``making`` has the parts of a Job that all write alike, ``marks`` the labels by which it is known again,
 ``creating`` makes it once; ``payload_secret`` sees to payloads that no pod holds.
+``mirror`` keeps a collection in memory for those who decide by it, and ``rights`` asks what we may do.
 """

@@ -31,10 +31,20 @@ async def create(session: ClusterSession, what: str, body: bytes, order: Order) 
     try:
         return await session.request("POST", what, body=body)
     except Taken:
-        there = await _look(session, f"{what}/{order.name}")
-        if there is not None and identity(there).labels.get(KEY) != order.key:
-            raise OrderRefused(f"{what}/{order.name} is taken by something that is not ours") from None
-        return there
+        return await find(session, what, order)
+
+
+async def find(session: ClusterSession, what: str, order: Order) -> bytes | None:
+    """What bears the order's name; None: nothing.
+
+    Raises:
+        OrderRefused: It is a stranger's.
+        SinkBusy, SinkUnavailable: Try again.
+    """
+    there = await _look(session, f"{what}/{order.name}")
+    if there is not None and identity(there).labels.get(KEY) != order.key:
+        raise OrderRefused(f"{what}/{order.name} is taken by something that is not ours")
+    return there
 
 
 async def job_exists(session: ClusterSession, order: Order) -> bool:

@@ -3,6 +3,8 @@
 MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "dcnios-daemon"
 INSTANCE, ROUTE, KEY = "dcnios-daemon/instance", "dcnios-daemon/route", "dcnios-daemon/key"
 ATTEMPT = "dcnios-daemon/attempt"
+SINK = "dcnios-daemon/sink"
+"""The kind of ``run``, on what is not an ordinary Job's."""
 CARRIER = "dcnios-daemon/payload"
 """``secret`` on a Job whose payload is in a Secret of its name."""
 QUEUE = "kueue.x-k8s.io/queue-name"
