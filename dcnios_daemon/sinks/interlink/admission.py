@@ -22,7 +22,7 @@ from dcnios_daemon.sinks.kubernetes.watch import Collection
 from dcnios_daemon.telemetry.events import SubmissionStuck, VirtualNodeAway, VirtualNodeReady
 from dcnios_daemon.telemetry.metrics import VirtualNodeLevels
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 """Seconds that a submission waits for its turn at a node before it makes room for others."""
 ASK_AGAIN = 15.0
 """Seconds after which a node that is away or full is asked for again."""
