@@ -114,17 +114,18 @@ class FakeCluster(ClusterSession):
         if waiting := self.errors.get((method, path)):
             raise waiting.pop(0)
         if path.endswith("/log"):
-            return self._log(path.split("/")[1])
+            return self._log(path.split("/")[1], query or {})
         answer = await self._do(method, path, body, query or {})
         if (method, path) in self.lose_answer_to:
             self.lose_answer_to.remove((method, path))
             raise SinkUnavailable("the answer was lost")
         return json.dumps(answer).encode()
 
-    def _log(self, pod: str) -> bytes:
+    def _log(self, pod: str, query: Mapping[str, str]) -> bytes:
         if pod not in self.logs:
             raise refusal(404)
-        return self.logs[pod]
+        lines = self.logs[pod].splitlines(keepends=True)
+        return b"".join(lines[-int(query["tailLines"]) :])[: int(query["limitBytes"])]
 
     async def _do(self, method: str, path: str, body: bytes | None, query: Mapping[str, str]) -> Json:
         what, _, name = path.partition("/")

@@ -52,12 +52,19 @@ async def virtual_pod(
     return name
 
 
-async def pretend_run(cluster: FakeCluster, order: Order, *, step: str = "done", code: int = 0) -> None:
-    """The order's job runs on the HPC, and ends so."""
+def evidence(order: Order, step: str = "done", code: int = 0) -> bytes:
+    """The wrapper's line, and what the plugin writes after it."""
+    line = f"dcnios-end key={order.key} attempt={order.attempt} step={step} exit={code}"
+    return f"{line}\n\nreal 0m0.1s\n".encode()
+
+
+async def pretend_run(
+    cluster: FakeCluster, order: Order, *, step: str = "done", code: int = 0, wrote: bytes | None = None
+) -> None:
+    """The order's job runs on the HPC, and ends so; what it wrote is the wrapper's line if nothing else."""
     for phase, job_id in (("Pending", ""), ("Pending", "17"), ("Running", "17")):
         await virtual_pod(cluster, order, job_id=job_id, phase=phase)
-    said = f"dcnios-end key={order.key} attempt={order.attempt} step={step} exit={code}\n\nreal 0m0.1s\n"
-    cluster.logs[f"{order.name}-pod"] = said.encode()
+    cluster.logs[f"{order.name}-pod"] = evidence(order, step, code) if wrote is None else wrote
     ended = {"name": "run", "state": {"terminated": {"exitCode": code, "reason": f"Error: {code}"}}}
     phase = "Failed" if code else "Succeeded"
     await virtual_pod(cluster, order, job_id="17", phase=phase, containerStatuses=[ended])

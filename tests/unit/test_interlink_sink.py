@@ -16,7 +16,7 @@ from dcnios_daemon.sinks.interlink.wrapper import wrapper
 from dcnios_daemon.sinks.spec import SinkContext
 from tests.clocks import ManualClock
 from tests.fakes.cluster import FakeCluster, refusal
-from tests.fakes.cluster_nodes import pretend_run, virtual_node, virtual_pod
+from tests.fakes.cluster_nodes import evidence, pretend_run, virtual_node, virtual_pod
 from tests.fakes.desk import FakeDesk, flying, make_order
 
 A, B, C = (make_order(name) for name in "abc")
@@ -302,6 +302,31 @@ async def test_a_success_that_nothing_proves_is_suspicious(site: Site) -> None:
         await site.cluster.end(A.name)
         found = await site.desk.outcome(A.name)
     assert found.failure is Failure.SUSPICIOUS
+
+
+async def test_a_log_that_comes_late_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shared file systems show a file's end seconds after it was written."""
+    monkeypatch.setattr(judge, "LOOKS", 10_000)
+    await virtual_node(site.cluster, "vega")
+    plan = site.plan()
+    async with site.served():
+        await plan.submit(A)
+        await pretend_run(site.cluster, A, wrote=b"words\n")
+        for _ in range(3):
+            await turns()
+        assert site.desk.reports == []
+        site.cluster.logs[f"{A.name}-pod"] += evidence(A)
+        assert (await site.desk.outcome(A.name)).succeeded
+
+
+async def test_a_line_of_megabytes_does_not_hide_how_it_ended(site: Site) -> None:
+    await virtual_node(site.cluster, "vega")
+    plan = site.plan()
+    async with site.served():
+        await plan.submit(A)
+        bar = b"".join(b"epoch %d\r" % number for number in range(100_000))
+        await pretend_run(site.cluster, A, wrote=b"words\n" * 100 + bar + b"\n" + evidence(A))
+        assert (await site.desk.outcome(A.name)).succeeded
 
 
 async def end_unread(site: Site, order: Order) -> tuple[str, str]:

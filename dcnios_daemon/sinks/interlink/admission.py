@@ -76,16 +76,16 @@ class Admission:
             saw=self._saw_pod,
             told=self._notify,
         )
-        self._runs: list[InterlinkRun] = []
+        self._runs: dict[str, InterlinkRun] = {}
         self._claims: dict[str, _Claim] = {}
         self._waited: OrderedDict[str, str] = OrderedDict()
         """Jobs whose pod has not begun to run, and what it was waiting for when last seen."""
         self._away: dict[str, str] = {}
         self._levels = VirtualNodeLevels()
 
-    def add(self, run: InterlinkRun) -> None:
+    def add(self, route: str, run: InterlinkRun) -> None:
         """Watch the nodes that the route may go to."""
-        self._runs.append(run)
+        self._runs[route] = run
 
     async def watch(self) -> None:
         """See nodes and pods until cancelled."""
@@ -211,7 +211,7 @@ class Admission:
 
     def _saw_node(self, node: VirtualNode, there: bool) -> None:  # noqa: FBT001
         name = node.metadata.name
-        if not any(is_meant(node, run) for run in self._runs):
+        if not any(is_meant(node, run) for run in self._runs.values()):
             return
         why = node.trouble if there else "is gone"
         known = self._away.get(name)

@@ -3,7 +3,7 @@
 from dcnios_daemon.core.errors import SinkError
 from dcnios_daemon.core.ports import Outcome
 from dcnios_daemon.sinks.interlink.admission import Admission
-from dcnios_daemon.sinks.interlink.verdict import outcome
+from dcnios_daemon.sinks.interlink.verdict import find_evidence, outcome
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
 from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
@@ -11,8 +11,11 @@ from dcnios_daemon.telemetry.events import LogUnavailable
 
 LOOK_AGAIN = 15.0
 """Seconds between two looks for a log that cannot be read."""
-LOOKS = 8
-"""Looks for the log of a pod whose node is there: then it has none."""
+LOOKS = 5
+"""Looks for the wrapper's line in the log of a pod whose node is there: then there is none."""
+_MUCH = 262144
+_ENOUGH, _FEW_LINES = 16 * 1024 * 1024, 12
+"""Bytes and lines: the plugin appends some lines to the wrapper's."""
 
 
 class Judge:
@@ -29,21 +32,29 @@ class Judge:
         name = job.metadata.name
         await self._admission.give_back(name)
         pod = await pods.of(name)
-        log = None
-        if pod is not None:
-            try:
-                log = await pods.log(pod, container=RUN)
-            except SinkError as error:
-                LogUnavailable(order=name, error=str(error)).emit()
-                if error.retryable and self._may_yet_be_read(pod):
-                    return LOOK_AGAIN
+        log = None if pod is None else await self._log(pods, pod, job)
+        if pod is not None and self._may_yet_tell(pod, job, log):
+            return LOOK_AGAIN
         self._looks.pop(name, None)
         return outcome(job, pod, log=log, stuck=self._admission.why_not_begun(name))
 
-    def _may_yet_be_read(self, pod: Pod) -> bool:
-        if pod.status.reason == "ProviderFailed":
+    async def _log(self, pods: EndedPods, pod: Pod, job: Job) -> bytes | None:
+        """The end of its log; empty where it has none, None where it cannot be read for now."""
+        try:
+            log = await pods.log(pod, container=RUN)
+            if len(log) < _MUCH or find_evidence(log, job.metadata.labels):
+                return log
+            # A bar that shows progress is one line, of megabytes.
+            return await pods.log(pod, container=RUN, lines=_FEW_LINES, most=_ENOUGH)
+        except SinkError as error:
+            LogUnavailable(order=pod.job, error=str(error)).emit()
+            return None if error.retryable else b""
+
+    def _may_yet_tell(self, pod: Pod, job: Job, log: bytes | None) -> bool:
+        """Whether to look again: the node is away, or the log is late in the HPC's file system."""
+        if pod.status.reason == "ProviderFailed" or find_evidence(log or b"", job.metadata.labels):
             return False
-        if self._admission.is_away(pod.spec.node_name):
+        if log is None and self._admission.is_away(pod.spec.node_name):
             return True
         self._looks[pod.job] = self._looks.get(pod.job, 0) + 1
         return self._looks[pod.job] < LOOKS

@@ -112,7 +112,7 @@ class InterlinkSink:
         """Compile the route's Job. Reads its script file. See :class:`dcnios_daemon.core.ports.Sink`."""
         template = Template(run, route=route, instance=self._context.instance)
         self._follower.add(route, keep=run.keep)
-        self._admission.add(run)
+        self._admission.add(route, run)
         return InterlinkPlan(
             self._session, run, template=template, admission=self._admission, context=self._context
         )

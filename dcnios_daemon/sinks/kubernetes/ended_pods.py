@@ -121,12 +121,12 @@ class EndedPods:
             LogUnavailable(order=pod.job, error=str(error)).emit()
             return ""
 
-    async def log(self, pod: Pod, *, container: str) -> bytes:
-        """The last lines that the container wrote.
+    async def log(self, pod: Pod, *, container: str, lines: int = 80, most: int = 262144) -> bytes:
+        """The last lines that the container wrote; of these the first ``most`` bytes.
 
         Raises:
             SinkUnavailable, OrderRefused: They cannot be read, now or ever.
         """
-        query = {"container": container, "tailLines": "80", "limitBytes": "262144"}
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(most)}
         path = f"pods/{pod.metadata.name}/log"
         return await self._session.request("GET", path, query=query, seconds=LOG_SECONDS)
