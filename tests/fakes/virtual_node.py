@@ -6,10 +6,9 @@ drawn from the order's name, so that a test knows what must come out.
 """
 
 import asyncio
-import enum
+import os
 import random
 import ssl
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
@@ -21,79 +20,17 @@ from aiohttp import web
 
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import OrderRefused
-from dcnios_daemon.core.ports import Failure
 from dcnios_daemon.sinks.interlink.objects import VirtualPod
 from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
 from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY
 from dcnios_daemon.sinks.kubernetes.watch import Collection
+from tests.fakes.hpc import Fate, Hpc
 from tests.servers.pki import Pki
 
-TIME_LIMIT = "SLURM job reached its time limit and was terminated"
+STEP = 0.1
+"""Seconds that each step of a job takes, about."""
 HEARTBEAT = 10.0
 """Seconds. The node controller takes a node for lost after 50."""
-
-
-class Fate(enum.Enum):
-    """What becomes of a job on the HPC, how interLink tells of it, and what that means."""
-
-    DONE = (0, "done", 0, "", None)
-    SCRIPT = (7, "run", 7, "", Failure.SCRIPT)
-    CODE_LOST = (0, "run", 7, "", Failure.SCRIPT)
-    STAGING = (75, "stage-out", 75, "", Failure.INFRASTRUCTURE)
-    TIME_LIMIT = (15, "run", 143, TIME_LIMIT, Failure.DEADLINE)
-    NODE_DOWN = (15, "", 0, "", Failure.INFRASTRUCTURE)
-    MEMORY = (9, "", 0, "", Failure.SCRIPT)
-    CANCELLED = (0, "", 0, "", Failure.SUSPICIOUS)
-    """While it was pending: nothing ran, and it is called a success."""
-    NO_CONTAINERS = (None, "done", 0, "", None)
-    """Succeeded, zero of zero."""
-    REFUSED = (1, "", 0, "sbatch: error: Batch job submission failed: QOS limit", Failure.INFRASTRUCTURE)
-    REPLY_LOST = (1, "", 0, "timeout awaiting response headers", Failure.UNKNOWN)
-    """It is queued, runs, and nobody knows."""
-
-    def __init__(self, shown: int | None, step: str, code: int, message: str, means: Failure | None) -> None:
-        self.shown = shown
-        self.step = step
-        self.code = code
-        self.message = message
-        self.means = means
-
-    @property
-    def is_provider(self) -> bool:
-        """Whether the submission fails, or seems to."""
-        return self in {Fate.REFUSED, Fate.REPLY_LOST}
-
-
-WEIGHTS = {Fate.DONE: 12}
-"""How often; once for those that are not here."""
-
-
-class Hpc(msgspec.Struct):
-    """What really runs, on all nodes together."""
-
-    seed: int
-    running: dict[str, str] = msgspec.field(default_factory=dict)
-    """Key to the order that runs."""
-    submitted: Counter[str] = msgspec.field(default_factory=Counter)
-    wrong: list[str] = msgspec.field(default_factory=list)
-    """What must never happen."""
-
-    def fate(self, order: str) -> Fate:
-        """The same each time it is asked."""
-        fates = list(Fate)
-        dice = random.Random(f"{self.seed} {order}")
-        return dice.choices(fates, [WEIGHTS.get(fate, 1) for fate in fates])[0]
-
-    def begin(self, key: str, order: str) -> None:
-        """A job of that key is with the batch system."""
-        if (other := self.running.get(key)) not in {None, order}:
-            self.wrong.append(f"{order} begins while {other} of the same key runs")
-        self.running[key] = order
-        self.submitted[order] += 1
-
-    def end(self, key: str) -> None:
-        """It is no longer."""
-        self.running.pop(key, None)
 
 
 class PretendNode:
@@ -105,11 +42,16 @@ class PretendNode:
         hpc: What really runs.
         gpus: How many it has.
         pki: The certificate that it shows.
-        step: Seconds that each step of a job takes, about.
     """
 
     def __init__(
-        self, session: ClusterSession, name: str, *, hpc: Hpc, gpus: int, pki: Pki, step: float = 0.1
+        self,
+        session: ClusterSession,
+        name: str,
+        *,
+        hpc: Hpc,
+        gpus: int,
+        pki: Pki,
     ) -> None:
         self.name = name
         self.hpc = hpc
@@ -119,7 +61,8 @@ class PretendNode:
         self._session = session
         self._gpus = gpus
         self._pki = pki
-        self._step = step
+        self.room: Path | None = None
+        """A folder in which pods really run, as processes, and end as they end; else by their fate."""
         self._dice = random.Random(f"{hpc.seed} {name}")
         self._here = asyncio.Event()
         self._here.set()
@@ -268,6 +211,9 @@ class PretendNode:
             return
 
     async def _live(self, pod: VirtualPod) -> None:
+        if self.room is not None:
+            await self._really_live(pod, self.room)
+            return
         name, fate = pod.metadata.name, self.hpc.fate(pod.job)
         if not pod.job_id:
             await self._submit(pod, fate)
@@ -280,6 +226,27 @@ class PretendNode:
             self.logs[name] = _log(pod, fate)
         self.hpc.end(pod.metadata.labels[KEY])
         await self._end(name, fate)
+
+    async def _really_live(self, pod: VirtualPod, room: Path) -> None:
+        name = pod.metadata.name
+        if not pod.job_id:
+            await self._submit(pod, Fate.DONE)
+        await self._show(name, "Running", {"running": {}})
+        whole = msgspec.json.decode(await self._session.request("GET", f"pods/{name}"))
+        container = whole["spec"]["containers"][0]
+        env = {entry["name"]: entry["value"] for entry in container["env"]}
+        process = await asyncio.create_subprocess_exec(
+            *container["command"],
+            env={"PATH": os.environ["PATH"], "TMPDIR": str(room), **env},
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        said, _ = await process.communicate()
+        self.logs[name] = said + b"\nreal\t0m0.010s\n"
+        self.hpc.end(pod.metadata.labels[KEY])
+        code = process.returncode
+        ended = {"terminated": {"exitCode": code, "reason": f"Error: {code}"}}
+        await self._show(name, "Failed" if code else "Succeeded", ended)
 
     async def _submit(self, pod: VirtualPod, fate: Fate) -> None:
         name, key = pod.metadata.name, pod.metadata.labels[KEY]
@@ -313,7 +280,7 @@ class PretendNode:
         await self._patch(f"pods/{pod}/status", {"status": status})
 
     async def _pause(self) -> None:
-        await asyncio.sleep(self._step * self._dice.uniform(0.2, 2))
+        await asyncio.sleep(STEP * self._dice.uniform(0.2, 2))
 
     async def _patch(self, path: str, body: dict[str, Any]) -> None:
         try:

@@ -20,7 +20,8 @@ from dcnios_daemon.sinks.interlink.wrapper import wrapper
 from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
 from dcnios_daemon.sinks.spec import SinkContext
 from tests.fakes.desk import FakeDesk, make_order
-from tests.fakes.virtual_node import Fate, Hpc, PretendNode, make_pki
+from tests.fakes.hpc import Fate, Hpc
+from tests.fakes.virtual_node import PretendNode, make_pki
 from tests.servers.access import ClusterAccess
 
 ATTEMPTS = 4

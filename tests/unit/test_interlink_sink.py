@@ -226,7 +226,8 @@ async def test_a_node_that_is_not_there_is_waited_for(site: Site) -> None:
         await plan.submit(A)
 
 
-async def test_a_full_node_is_waited_for(site: Site) -> None:
+@pytest.mark.usefixtures("impatient")
+async def test_a_full_node_says_so(site: Site) -> None:
     await virtual_node(site.cluster, "vega", gpus=2)
     plan = site.plan(pods_per_node=2)
     greedy = site.plan(resources={"gpu": 2})
@@ -246,6 +247,19 @@ async def test_a_full_node_is_waited_for(site: Site) -> None:
         await pretend_run(site.cluster, A)
         await turns()
         await plan.submit(C)
+
+
+async def test_what_waits_for_room_goes_as_soon_as_there_is_some(site: Site) -> None:
+    await virtual_node(site.cluster, "vega")
+    plan = site.plan(pods_per_node=1)
+    async with site.served(), asyncio.TaskGroup() as group:
+        await plan.submit(A)
+        await virtual_pod(site.cluster, A, job_id="17")
+        following = group.create_task(plan.submit(B))
+        await turns()
+        assert site.made == {A.name}
+        await pretend_run(site.cluster, A)
+        await following
 
 
 async def test_of_several_nodes_the_one_with_most_room_is_taken(site: Site) -> None:

@@ -7,6 +7,7 @@ full, is sent none: what waits for it burns no attempt.
 
 import asyncio
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import msgspec
 
@@ -22,10 +23,11 @@ from dcnios_daemon.sinks.kubernetes.watch import Collection
 from dcnios_daemon.telemetry.events import SubmissionStuck, VirtualNodeAway, VirtualNodeReady
 from dcnios_daemon.telemetry.metrics import VirtualNodeLevels
 
-PATIENCE = 60.0
-"""Seconds that a submission waits for its turn at a node before it makes room for others."""
-ASK_AGAIN = 15.0
-"""Seconds after which a node that is away or full is asked for again."""
+PATIENCE = 30.0
+"""Seconds that a submission waits for its turn, or for room, at a node that is there. Then it makes room for
+others and says what it waits for."""
+AT_ONCE, ASK_AGAIN = 1.0, 15.0
+"""Seconds after which it comes again; and after which a node that is away is asked for again."""
 STUCK_AFTER = 600.0
 """Seconds after which a pod without ``JobID`` keeps the next one back no longer. The virtual kubelet itself
 waits five minutes for a Secret that is missing."""
@@ -112,7 +114,7 @@ class Admission:
                         return Place(node, is_new=True)
                     await self._changed.wait()
         except TimeoutError:
-            raise SinkBusy(why, retry_after=ASK_AGAIN) from None
+            raise SinkBusy(why, retry_after=AT_ONCE) from None
 
     async def give_back(self, order: str) -> None:
         """The order was not taken, or has ended: its place is free."""
@@ -143,30 +145,32 @@ class Admission:
         if not known:
             wanted = ", ".join(f"{key}={value}" for key, value in run.selector.items())
             raise SinkBusy(f"there is no virtual node with {wanted}", retry_after=ASK_AGAIN)
-        reasons = {name: self._trouble(name, run) for name in known}
-        fit = [name for name in known if not reasons[name]]
-        if not fit:
-            said = "; ".join(f"virtual node {name} {reasons[name]}" for name in sorted(known))
-            raise SinkBusy(said, retry_after=ASK_AGAIN)
-        free = [name for name in fit if not self._is_submitting(name)]
+        unfit = {name: self._unfit(name, run) for name in known}
+        if all(unfit.values()):
+            raise SinkBusy(_said(unfit), retry_after=ASK_AGAIN)
+        full = {name: self._full(name, run) for name in known if not unfit[name]}
+        free = [name for name in full if not full[name]]
         if not free:
-            return "", f"virtual node {' and '.join(sorted(fit))} has not yet given its last pod a JobID"
+            return "", _said({**unfit, **full})
         return min(free, key=lambda name: (-self._free_gpus(name), self._live(name), name)), ""
 
-    def _trouble(self, name: str, run: InterlinkRun) -> str:
+    def _unfit(self, name: str, run: InterlinkRun) -> str:
+        """Why it takes nothing of the run's, for longer than a moment."""
         node = self._nodes.items[name]
-        if node.trouble:
-            return node.trouble
         if run.resources.gpu > node.gpus:
             return f"has {node.gpus} GPUs, and the run takes {run.resources.gpu}"
+        return node.trouble
+
+    def _full(self, name: str, run: InterlinkRun) -> str:
+        """Why it takes no more just now."""
+        gpus = self._nodes.items[name].gpus
         if run.resources.gpu > self._free_gpus(name):
-            return f"is full: {self._free_gpus(name)} of {node.gpus} GPUs are free"
+            return f"is full: {self._free_gpus(name)} of {gpus} GPUs are free"
         if (live := self._live(name)) >= run.pods_per_node:
             return f"is full: {live} pods of ours live there"
+        if any(claim.node == name and not claim.is_stuck for claim in self._claims.values()):
+            return "has not yet given its last pod a JobID"
         return ""
-
-    def _is_submitting(self, name: str) -> bool:
-        return any(claim.node == name and not claim.is_stuck for claim in self._claims.values())
 
     def _mark_stuck(self) -> None:
         alive = {pod.job for pod in self._pods.items.values()}
@@ -234,6 +238,10 @@ def is_meant(node: VirtualNode, run: InterlinkRun) -> bool:
     """Whether it is a node that the run may go to."""
     labels = {HOST_NAME: node.metadata.name, **node.metadata.labels}
     return bool(run.selector) and run.selector.items() <= labels.items()
+
+
+def _said(reasons: Mapping[str, str]) -> str:
+    return "; ".join(f"virtual node {name} {why}" for name, why in sorted(reasons.items()))
 
 
 def _what_for(pod: VirtualPod) -> str:
