@@ -44,6 +44,9 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
     neighbour: Callable[[Any], str] | None = None
     """From a ``run`` block: whom it talks to, where not all of the kind talk to the same. When one of them is
     away, only its own routes wait."""
+    at_once: int | None = None
+    """How many submissions may wait for such a neighbour at the same time, where that is known: each of them
+    keeps a place that others could use."""
     keep: Callable[[Any], float] | None = None
     """From a ``run`` block: for how many seconds the neighbour keeps what has ended, where the sink looks for
     it there after a restart."""
@@ -56,6 +59,7 @@ KINDS: dict[str, SinkKind] = {
         build=InterlinkSink,
         check=interlink_check,
         neighbour=interlink_neighbour,
+        at_once=4,  # their turn comes one by one
         keep=attrgetter("keep"),
     ),
     "http": SinkKind(

@@ -1,4 +1,4 @@
-"""What really runs on a pretend HPC, and what becomes of it: drawn from the order's name, so that tests know."""
+"""What really runs on a pretend HPC, and what becomes of it: by the order's name, so that tests know it."""
 
 import enum
 import random
