@@ -68,10 +68,17 @@ class PretendNode:
         self._here.set()
         self._lives: dict[str, asyncio.Task[None]] = {}
         self._waiting: set[str] = set()
+        self._seen: set[str] = set()
         self._group: asyncio.TaskGroup
         self.registered = asyncio.Event()
 
     # --- what tests do ----------------------------------------------------------------------------------
+
+    @property
+    def orders(self) -> set[str]:
+        """Those that run here, their end not told."""
+        running = self._seen & set(self.hpc.running.values())
+        return {order for order in running if self.hpc.fate(order) is not Fate.REPLY_LOST}
 
     async def leave(self) -> None:
         """The plugin is away: jobs go on, and nothing is told of them."""
@@ -202,6 +209,7 @@ class PretendNode:
             if not pod.job_id:
                 self._waiting.add(name)
                 self.peak = max(self.peak, len(self._waiting))
+            self._seen.add(pod.job)
             self._lives[name] = self._group.create_task(self._live(pod), name=f"{self.name} {name}")
 
     async def _delete(self, pod: str) -> None:

@@ -19,6 +19,7 @@ from dcnios_daemon.sinks.interlink.sink import InterlinkPlan
 from dcnios_daemon.sinks.interlink.wrapper import wrapper
 from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
 from dcnios_daemon.sinks.spec import SinkContext
+from tests.daemon import eventually
 from tests.fakes.desk import FakeDesk, make_order
 from tests.fakes.hpc import Fate, Hpc
 from tests.fakes.virtual_node import PretendNode, make_pki
@@ -47,6 +48,12 @@ class Site:
 
     async def plan(self, run: InterlinkRun) -> InterlinkPlan:
         return await asyncio.to_thread(self.sink.plan, "train", run)
+
+    async def is_busy(self) -> bool:
+        return any(node.orders for node in self.nodes)
+
+    async def check(self, run: InterlinkRun) -> list[str]:
+        return list(await check(kubernetes=self.settings, any_payload=False, runs={"routes.train.run": run}))
 
     @asynccontextmanager
     async def served(self, folder: Path, *, nodes: int, gpus: int = 8) -> AsyncIterator[None]:
@@ -109,17 +116,35 @@ async def test_deliveries_end_as_what_became_of_them_says(site: Site, tmp_path: 
     async with site.served(tmp_path, nodes=3):
         run = site.run()
         plan = await site.plan(run)
-        assert await check(kubernetes=site.settings, any_payload=False, runs={"train": run}) == []
+        assert await site.check(run) == []
         async with asyncio.TaskGroup() as group:
             deliveries = [group.create_task(site.deliver(plan, f"d{number}")) for number in range(count)]
-            await asyncio.wait(deliveries[: count // 3])
-            away = site.nodes[0]
+            await asyncio.wait(deliveries[: count // 3], return_when=asyncio.FIRST_COMPLETED)
+            await eventually(site.is_busy, "a job that runs")
+            _, other, away = sorted(site.nodes, key=lambda node: len(node.orders))
+            frozen = away.orders
             await away.leave()
-            await site.nodes[1].restart()
+            await other.restart()
             await asyncio.wait(deliveries, timeout=8)
+            assert not frozen & {outcome.order for outcome in site.desk.reports}
             await away.come_back()
-            await site.nodes[1].restart()
+            await other.restart()
     for delivery in deliveries:
         site.judge(delivery.result())
     assert site.hpc.wrong == []
     assert [node.peak for node in site.nodes] == [1, 1, 1]
+
+
+async def test_what_keeps_a_route_waiting_is_said_before_it_waits(site: Site, tmp_path: Path) -> None:
+    async with site.served(tmp_path, nodes=2):
+        assert await site.check(site.run(resources={"gpu": 8})) == []
+        too_large = await site.check(site.run(resources={"gpu": 9}))
+        assert len(too_large) == len(site.nodes)
+        assert "has 8 GPUs, and the run takes 9: routes.train.run waits" in too_large[0]
+        await site.nodes[0].leave()
+        assert await site.check(site.run()) == []
+        await site.nodes[1].leave()
+        assert all("is not ready" in words for words in await site.check(site.run()))
+        nowhere = site.run(node="nowhere", node_labels={})
+        [said] = await site.check(nowhere)
+        assert said.startswith("there is no virtual node nowhere: correct routes.train.run.node")
