@@ -19,7 +19,7 @@ import msgspec
 from aiohttp import web
 
 from dcnios_daemon.core.clock import SystemClock
-from dcnios_daemon.core.errors import OrderRefused
+from dcnios_daemon.core.errors import OrderRefused, SinkError, SinkUnavailable
 from dcnios_daemon.sinks.interlink.objects import VirtualPod
 from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
 from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY
@@ -183,13 +183,17 @@ class PretendNode:
     async def _follow(self) -> None:
         query = {"fieldSelector": f"spec.nodeName={self.name}"}
         self._pods = Collection(self._session, SystemClock(), "pods", VirtualPod, query)
-        await self._adopt()
-        async with aclosing(self._pods.changes()) as changes:
-            async for change in changes:
-                if change.type == "DELETED":
-                    self._waiting.discard(change.item.metadata.name)
-                else:
-                    await self._see(change.item)
+        while True:
+            try:
+                await self._adopt()
+                async with aclosing(self._pods.changes()) as changes:
+                    async for change in changes:
+                        if change.type == "DELETED":
+                            self._waiting.discard(change.item.metadata.name)
+                        else:
+                            await self._see(change.item)
+            except SinkUnavailable:
+                await asyncio.sleep(STEP)
 
     async def _adopt(self) -> None:
         async def visit(pods: Sequence[VirtualPod]) -> None:
@@ -215,8 +219,8 @@ class PretendNode:
     async def _delete(self, pod: str) -> None:
         try:
             await self._session.request("DELETE", f"pods/{pod}", query={"gracePeriodSeconds": "0"})
-        except OrderRefused:
-            return
+        except SinkError:
+            return  # it is gone, or goes when it is seen again
 
     async def _live(self, pod: VirtualPod) -> None:
         if self.room is not None:
@@ -291,11 +295,16 @@ class PretendNode:
         await asyncio.sleep(STEP * self._dice.uniform(0.2, 2))
 
     async def _patch(self, path: str, body: dict[str, Any]) -> None:
-        try:
-            await self._session.request("PATCH", path, body=msgspec.json.encode(body))
-        except OrderRefused:
-            if path.startswith("nodes"):
-                raise  # a pod may be gone, its node is not
+        while True:
+            try:
+                await self._session.request("PATCH", path, body=msgspec.json.encode(body))
+            except SinkUnavailable:  # a controller changed it at the same time, or the cluster is slow
+                await asyncio.sleep(STEP)
+                continue
+            except OrderRefused:
+                if path.startswith("nodes"):
+                    raise  # a pod may be gone, its node is not
+            return
 
 
 def _log(pod: VirtualPod, fate: Fate) -> bytes:

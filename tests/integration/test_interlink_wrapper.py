@@ -165,6 +165,21 @@ async def test_the_payload_and_the_variables_arrive_as_they_are(container: Conta
     assert ended.code == 0
 
 
+async def test_two_that_share_a_root_have_each_their_own_payload(
+    container: Container, tmp_path: Path
+) -> None:
+    """A site may run containers on a root that is one for all of a node."""
+    script = ': >"$MINE"; until [ -e "$OTHER" ]; do sleep 0.05; done; cat "$DCNIOS_EVENT_FILE"'
+    names = [str(tmp_path / name) for name in ("a", "b")]
+    pairs = [names, names[::-1]]
+    both = [
+        await container.start(script, payload=mine.encode(), env={"MINE": mine, "OTHER": other})
+        for mine, other in pairs
+    ]
+    said = [(await process.communicate())[0].decode() for process in both]
+    assert [text.partition("\n")[0] for text in said] == names
+
+
 async def test_the_exit_code_is_the_scripts(container: Container) -> None:
     ended = await container.run("echo oops >&2; exit 25")
     assert (ended.code, ended.evidence) == (25, "step=run exit=25")

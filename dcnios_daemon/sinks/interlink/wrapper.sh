@@ -9,10 +9,10 @@
 # The last line tells the daemon how it ended. Where that line is missing, nothing is believed.
 
 set -u
-step=prepare work='' child='' stopped='' interrupted=''
+step=prepare work='' folder='' child='' stopped='' interrupted=''
 
 end() { # exit code
-    [ -z "$work" ] || rm -rf "$work" 2>/dev/null
+    [ -z "$work" ] || rm -rf "$work" ${folder:+"$folder"} 2>/dev/null
     printf '\ndcnios-end key=%s attempt=%s step=%s exit=%s\n' "$DCNIOS_KEY" "$DCNIOS_ATTEMPT" "$step" "$1"
     exit "$1"
 }
@@ -264,8 +264,9 @@ trap 'signalled HUP 1' HUP
 
 work=$(mktemp -d "${TMPDIR:-/tmp}/dcnios.XXXXXXXX") || fail 'no room for a work folder'
 mkdir "$work/input" "$work/output" || fail "cannot write to $work"
-DCNIOS_EVENT_FILE=/dcnios/event.json
-mkdir -p /dcnios 2>/dev/null && [ -w /dcnios ] || DCNIOS_EVENT_FILE=$work/event.json
+# Where it is there already it may be another job's: a root that is shared, or the image's.
+if mkdir /dcnios 2>/dev/null; then folder=/dcnios; fi
+DCNIOS_EVENT_FILE=${folder:-$work}/event.json
 export DCNIOS_EVENT_FILE TMP_OUTPUT_DIR="$work/output"
 printf '%s' "$DCNIOS_PAYLOAD" | decoded >"$DCNIOS_EVENT_FILE" || fail 'the payload cannot be written'
 printf '%s' "$DCNIOS_ORDER" | decoded >"$work/order" || fail 'the order cannot be written'
