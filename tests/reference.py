@@ -25,6 +25,8 @@ from dcnios_daemon.config.model import (
 )
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.kafka.settings import KafkaSecurity
+from dcnios_daemon.sinks.interlink.settings import HpcResources
+from dcnios_daemon.sinks.interlink.slurm import Slurm
 from dcnios_daemon.sinks.kubernetes.cluster import KubernetesSettings
 from dcnios_daemon.sinks.spec import Resources, StageOut, Volume
 from dcnios_daemon.sources.dcache.settings import Watch
@@ -131,7 +133,9 @@ def render() -> str:
     lines += _section("`results`", Results)
     runs: list[tuple[str, type[Settings]]] = [
         ("security` of kind `kafka", KafkaSecurity),
+        ("slurm` of kind `interlink", Slurm),
         ("resources", Resources),
+        ("resources` of kind `interlink", HpcResources),
         ("stage_out.*", StageOut),
         ("volumes.*", Volume),
     ]

@@ -106,6 +106,7 @@ def build_route(name: str, route: RouteSettings | Results, sink: Sink) -> Route:
         plan=sink.plan(name, route.run),
         sink=route.run.kind,
         neighbour=kind.neighbour(route.run) if kind.neighbour else "",
+        at_once=kind.at_once,
         keep=kind.keep(route.run) if kind.keep else None,
         limits=Limits(rate=route.rate, burst=route.burst, in_flight=route.in_flight),
         share=Share(route.weight, route.priority),

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from dcnios_daemon.core.ports import Delivery, Journal
 
 PAGE = 1000
-_FAILURES = ("infrastructure", "script", "deadline", "unknown", "refused")
+_FAILURES = ("infrastructure", "script", "deadline", "unknown", "suspicious", "refused")
 
 
 def _moment(_ctx: click.Context, _option: click.Parameter, value: str | None) -> float | None:

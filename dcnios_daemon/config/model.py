@@ -138,7 +138,10 @@ class RetrySettings(Settings):
     backoff: Duration = 2.0
     """Before the second attempt; doubled before each further one."""
     max_backoff: Duration = 600.0
-    on: tuple[Literal["infrastructure", "script", "deadline", "unknown"], ...] = ("infrastructure",)
+    on: tuple[Literal["infrastructure", "script", "deadline", "unknown", "suspicious"], ...] = (
+        "infrastructure",
+    )
+    """Kinds of failure; ``suspicious``: nothing proves that what is called a success is one."""
     exit_codes: tuple[Annotated[int, Field(gt=0, le=255)], ...] = ()
     """Exit codes of the script that are worth another attempt, whatever ``on`` says."""
 

@@ -4,6 +4,8 @@ import msgspec
 
 from dcnios_daemon.core.ports import Dead, Decision, Failure, Outcome, Retry, Succeed
 
+_MAY_HAVE_RUN = frozenset({Failure.UNKNOWN, Failure.SUSPICIOUS})
+
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """A route's ``retry`` block. Times in seconds."""
@@ -32,7 +34,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         if outcome.succeeded:
             return Succeed()
         wanted = outcome.failure in self.on or outcome.exit_code in self.exit_codes
-        to_be_parted = events > 1 and outcome.failure is not Failure.UNKNOWN
+        to_be_parted = events > 1 and outcome.failure not in _MAY_HAVE_RUN
         if not to_be_parted and (not wanted or attempt >= self.attempts):
             return Dead()
         return Retry(at=now + backoff(attempt, first=self.backoff, most=self.max_backoff, dice=dice))

@@ -102,11 +102,12 @@ class NeighbourState(msgspec.Struct, frozen=True, kw_only=True):
 class _Neighbour:
     """Whom orders go to."""
 
-    def __init__(self, clock: Clock, place: tuple[str, str], workers: int) -> None:
-        sink, name = place
+    def __init__(self, clock: Clock, route: Route, workers: int) -> None:
+        sink, name = route.sink, route.neighbour
+        known = route.at_once or UNANSWERED
         self.cooldown = Cooldown(clock)
         # Of several neighbours of a kind nothing is known, not even that answering is quick by nature.
-        self.pace = Pace(UNANSWERED, strict=True, heeds_time=False) if name else Pace(workers)
+        self.pace = Pace(known, strict=True, heeds_time=False) if name else Pace(workers)
         self.voice = Voice(clock, sink=sink, neighbour=name)
         self.error = ""
 
@@ -267,7 +268,7 @@ class Neighbours:
     def _to(self, route: Route) -> _Neighbour:
         place = _place(route)
         if place not in self._neighbours:
-            self._neighbours[place] = _Neighbour(self._clock, place, self._workers)
+            self._neighbours[place] = _Neighbour(self._clock, route, self._workers)
         return self._neighbours[place]
 
     def _own(self, route: Route) -> _Waiting:

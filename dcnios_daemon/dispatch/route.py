@@ -19,6 +19,8 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     neighbour: str = ""
     """Whom its sink talks to for it, where one kind talks to several: what fails there is no other's
     trouble. Empty: all routes of the kind talk to the same."""
+    at_once: int | None = None
+    """How many submissions may wait for that neighbour's answer at the same time, where it is known."""
     keep: float | None = None
     """Seconds for which its neighbour keeps what has ended; None: that does not matter to its sink."""
     limits: Limits = Limits()

@@ -13,6 +13,9 @@ from dcnios_daemon.sinks.dry_run import DryRun, DryRunSink
 from dcnios_daemon.sinks.http import HttpRun, HttpSink
 from dcnios_daemon.sinks.http import check as http_check
 from dcnios_daemon.sinks.http import neighbour as http_neighbour
+from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink
+from dcnios_daemon.sinks.interlink import check as interlink_check
+from dcnios_daemon.sinks.interlink import neighbour as interlink_neighbour
 from dcnios_daemon.sinks.job import JobRun, JobSink
 from dcnios_daemon.sinks.job import check as job_check
 from dcnios_daemon.sinks.kafka import KafkaRun, KafkaSink
@@ -41,6 +44,9 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
     neighbour: Callable[[Any], str] | None = None
     """From a ``run`` block: whom it talks to, where not all of the kind talk to the same. When one of them is
     away, only its own routes wait."""
+    at_once: int | None = None
+    """How many submissions may wait for such a neighbour at the same time, where that is known: each of them
+    keeps a place that others could use."""
     keep: Callable[[Any], float] | None = None
     """From a ``run`` block: for how many seconds the neighbour keeps what has ended, where the sink looks for
     it there after a restart."""
@@ -48,6 +54,14 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
 
 KINDS: dict[str, SinkKind] = {
     "job": SinkKind(settings=JobRun, build=JobSink, check=job_check, keep=attrgetter("keep")),
+    "interlink": SinkKind(
+        settings=InterlinkRun,
+        build=InterlinkSink,
+        check=interlink_check,
+        neighbour=interlink_neighbour,
+        at_once=4,  # their turn comes one by one
+        keep=attrgetter("keep"),
+    ),
     "http": SinkKind(
         settings=HttpRun,
         build=HttpSink,

@@ -1,5 +1,6 @@
 """What Prometheus is told. Counters are touched only by the typed events in ``telemetry.events``; levels are
-taken when Prometheus asks, but Kafka's lags when their source looks.
+taken when Prometheus asks, but
+Kafka's lags when their source looks, and those of virtual nodes as they change.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -76,6 +77,15 @@ LEFT_ALONE = Gauge(
     ["sink", "neighbour"],
     registry=REGISTRY,
 )
+NODE_READY = Gauge(
+    "dcnios_virtual_node_ready", "1 while a virtual node takes pods", ["node"], registry=REGISTRY
+)
+NODE_PODS = Gauge(
+    "dcnios_virtual_node_pods", "Pods of this daemon that live on it", ["node"], registry=REGISTRY
+)
+NODE_GPUS = Gauge(
+    "dcnios_virtual_node_gpus_free", "GPUs that this daemon's pods leave free", ["node"], registry=REGISTRY
+)
 _NOW = ("queued", "submitting", "running", "dead")
 
 
@@ -117,6 +127,27 @@ def take_pace(sink: str, neighbour: str, *, at_once: int, unanswered: int, failu
     AT_ONCE.labels(sink, neighbour).set(at_once)
     UNANSWERED.labels(sink, neighbour).set(unanswered)
     LEFT_ALONE.labels(sink, neighbour).set(failures)
+
+
+class VirtualNodeLevels:
+    """The levels of the virtual nodes that routes go to; of those that there are, and no others."""
+
+    def __init__(self) -> None:
+        self._shown: set[str] = set()
+
+    def show(self, nodes: Mapping[str, tuple[bool, int, int]]) -> None:
+        """Bring them up to date.
+
+        Args:
+            nodes: Name to whether it is ready, how many pods live there, and how many GPUs are free.
+        """
+        for name in self._shown - nodes.keys():
+            for gauge in (NODE_READY, NODE_PODS, NODE_GPUS):
+                gauge.remove(name)
+        for name, levels in nodes.items():
+            for gauge, level in zip((NODE_READY, NODE_PODS, NODE_GPUS), levels, strict=True):
+                gauge.labels(name).set(level)
+        self._shown = set(nodes)
 
 
 class Lags:

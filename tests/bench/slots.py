@@ -49,16 +49,14 @@ class Slots:
                     return
 
     def found(self) -> str:
-        """What is made, what has ended, and how the pods of the rest are: for whoever waited in vain."""
-        pods = self._access.call(
-            "GET", self._path.replace("/apis/batch/v1", "/api/v1").replace("jobs", "pods")
-        )
+        """What is made, what has ended, and how some pods of the rest are: for whoever waited in vain."""
+        path = self._path.replace("/apis/batch/v1", "/api/v1").replace("jobs", "pods")
         waiting = [
             (pod["metadata"]["name"], pod["spec"].get("nodeName"), pod["status"])
-            for pod in pods["items"]
+            for pod in self._access.call("GET", path)["items"]
             if pod["metadata"]["labels"].get("job-name") in self._live
         ]
-        return f"{self.created} made, {self.ended} ended, {len(self._live)} live; some of their pods: {waiting[:3]}"
+        return f"{self.created} made, {self.ended} ended, {len(self._live)} live; pods: {waiting[:3]}"
 
     def _note(self) -> None:
         self.most = max(self.most, len(self._live))

@@ -13,6 +13,7 @@ from aiohttp import test_utils, web
 
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.ports import Order, Plan, Sink, State
+from dcnios_daemon.sinks.interlink import InterlinkSink
 from dcnios_daemon.sinks.job.sink import JobSink
 from dcnios_daemon.sinks.kafka import KafkaSink
 from dcnios_daemon.sinks.kafka.record import Record
@@ -20,6 +21,7 @@ from dcnios_daemon.sinks.kafka.writer import Place, Writer
 from dcnios_daemon.sinks.registry import KINDS
 from dcnios_daemon.sinks.spec import SinkContext
 from tests.fakes.cluster import FakeCluster
+from tests.fakes.cluster_nodes import pretend_run, virtual_node
 from tests.fakes.desk import FakeDesk, flying, make_order
 
 ROUTE = "gray"
@@ -113,7 +115,21 @@ class KafkaRig(Rig):
         return KafkaSink(self.context, writer=FakeWriter)
 
 
+class InterlinkRig(JobRig):
+    run = {"image": "img", "node": "vega", "script": "true"}  # noqa: RUF012
+
+    def sink(self) -> Sink:
+        return InterlinkSink(self.context, session=self.cluster)
+
+    async def open(self) -> None:
+        await virtual_node(self.cluster, "vega")
+
+    async def end(self, order: Order) -> None:
+        await pretend_run(self.cluster, order)
+
+
 RIGS = {
+    "interlink": InterlinkRig,
     "dry-run": DryRunRig,
     "http": HttpRig,
     "process": ProcessRig,

@@ -24,7 +24,9 @@ class FakeCluster(ClusterSession):
 
     def __init__(self) -> None:
         super().__init__(KubernetesSettings(), ManualClock())
-        self.objects: dict[str, dict[str, Json]] = {"jobs": {}, "pods": {}, "secrets": {}}
+        self.objects: dict[str, dict[str, Json]] = {"jobs": {}, "pods": {}, "secrets": {}, "nodes": {}}
+        self.logs: dict[str, bytes] = {}
+        """Of pods, by name."""
         self.calls: list[tuple[str, str]] = []
         self.errors: dict[tuple[str, str], list[SinkError]] = {}
         """(method, path) to the errors of the next calls."""
@@ -111,11 +113,19 @@ class FakeCluster(ClusterSession):
         await asyncio.sleep(0)
         if waiting := self.errors.get((method, path)):
             raise waiting.pop(0)
+        if path.endswith("/log"):
+            return self._log(path.split("/")[1], query or {})
         answer = await self._do(method, path, body, query or {})
         if (method, path) in self.lose_answer_to:
             self.lose_answer_to.remove((method, path))
             raise SinkUnavailable("the answer was lost")
         return json.dumps(answer).encode()
+
+    def _log(self, pod: str, query: Mapping[str, str]) -> bytes:
+        if pod not in self.logs:
+            raise refusal(404)
+        lines = self.logs[pod].splitlines(keepends=True)
+        return b"".join(lines[-int(query["tailLines"]) :])[: int(query["limitBytes"])]
 
     async def _do(self, method: str, path: str, body: bytes | None, query: Mapping[str, str]) -> Json:
         what, _, name = path.partition("/")

@@ -22,6 +22,7 @@ def test_there_is_an_example_for_each_first_question() -> None:
         "dcache-billing-to-job",
         "directory-to-process",
         "cloudevents-to-job",
+        "dcache-to-interlink",
     }
 
 

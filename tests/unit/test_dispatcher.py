@@ -154,6 +154,25 @@ async def test_a_neighbour_that_hangs_leaves_workers_for_others() -> None:
         assert len(hanging.sent) == pace.FIRST
 
 
+async def test_a_neighbour_that_takes_its_time_by_nature_has_as_many_to_answer_as_is_good() -> None:
+    class Patient(ToyPlan):
+        async def submit(self, order: Order) -> None:
+            await super().submit(order)
+            if len(self.sent) > 40:
+                await asyncio.Event().wait()
+
+    house = House(neighbour="here")
+    patient = Patient()
+    house.routes["r"] = Route(name="r", plan=patient, sink="toy", neighbour="here", at_once=4)
+    house.dispatcher = house.make()
+    async with house.running():
+        await house.give(200)
+        await patient.until(44)
+        await house.until(State.RUNNING, 40)
+        [state] = house.dispatcher.neighbours()
+        assert (state.at_once, state.unanswered, len(patient.sent)) == (4, 4, 44)
+
+
 async def test_a_neighbour_that_is_away_holds_up_its_own_routes_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one kind of sink, but not of one address."""
     monkeypatch.setattr(neighbours, "FIRST_PAUSE", 3600.0)

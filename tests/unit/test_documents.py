@@ -33,6 +33,7 @@ def test_a_package_that_tells_of_its_modules_tells_of_all() -> None:
         "sources/dcache/client",
         "sinks/kubernetes",
         "sinks/job",
+        "sinks/interlink",
         "buffer",
         "dispatch",
     ):

@@ -35,6 +35,8 @@ class Failure(enum.StrEnum):
     """It began, and ran longer than the route allows."""
     UNKNOWN = "unknown"
     """It vanished before its outcome was seen: it may have run."""
+    SUSPICIOUS = "suspicious"
+    """It is said to have succeeded, and nothing proves it: perhaps it never ran."""
     REFUSED = "refused"
     """The sink will never take it."""
 

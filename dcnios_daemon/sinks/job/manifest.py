@@ -5,8 +5,6 @@ payload's carrier are new. Event text goes into annotations, Secrets and environ
 command, a script or YAML text.
 """
 
-import base64
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +12,7 @@ import msgspec
 
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.ports import Order
-from dcnios_daemon.core.templating import Context, Render, compile_text, compile_tree, context
+from dcnios_daemon.core.templating import Context, Render, compile_text, compile_tree
 from dcnios_daemon.sinks.job.carrier import EVENT, Carrier, carry, in_annotation
 from dcnios_daemon.sinks.job.pod import (
     EVENT_FILE,
@@ -22,38 +20,26 @@ from dcnios_daemon.sinks.job.pod import (
     PLAN_KEY,
     WORK_DIR,
     WORK_VOLUME,
-    Json,
     event_mount,
     find,
     literal,
-    merge,
     pod_spec,
 )
 from dcnios_daemon.sinks.job.splice import Splice
+from dcnios_daemon.sinks.kubernetes.making import (
+    GIVEN,
+    Json,
+    check_names,
+    common_labels,
+    from_secret,
+    job_spec,
+    merge,
+    payload_secret,
+    seen_by_templates,
+)
+from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, CARRIER, KEY
 from dcnios_daemon.sinks.spec import PodRun
 from dcnios_daemon.staging.contract import OUTPUT, container_environment
-
-MANAGED_BY, MANAGER = "app.kubernetes.io/managed-by", "dcnios-daemon"
-INSTANCE, ROUTE, KEY = "dcnios-daemon/instance", "dcnios-daemon/route", "dcnios-daemon/key"
-ATTEMPT = "dcnios-daemon/attempt"
-CARRIER = "dcnios-daemon/payload"
-"""``secret`` on a Job whose payload is in a Secret of its name."""
-QUEUE = "kueue.x-k8s.io/queue-name"
-
-_GIVEN = frozenset(
-    {
-        "DCNIOS_ATTEMPT",
-        "DCNIOS_EVENT_FILE",
-        "DCNIOS_KEY",
-        "DCNIOS_ROUTE",
-        "EVENT",
-        "EVENT_TIME",
-        "INPUT_FILE_PATH",
-        "STORAGE_OBJECT_KEY",
-        "TMP_OUTPUT_DIR",
-    }
-)
-"""Variables that tell of the order: they mean the same in every run, so nobody else may set them."""
 
 
 class Made(msgspec.Struct, frozen=True):
@@ -75,16 +61,6 @@ class _Told(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the payload is also the variable ``EVENT``."""
     values: Mapping[str, str]
     """The other variables, as they must stand in the pod."""
-
-
-def selector(instance: str) -> str:
-    """The label selector of all that this daemon has made."""
-    return f"{MANAGED_BY}={MANAGER},{INSTANCE}={instance}"
-
-
-def route_label(route: str) -> str:
-    """The route's name as a label value, which may not end with a hyphen."""
-    return route.rstrip("-")
 
 
 class Template:
@@ -112,27 +88,23 @@ class Template:
     ) -> None:
         where = f"routes.{route}.run"
         self._run = run
-        self._labels = {
-            **run.labels,
-            **({QUEUE: run.queue} if run.queue else {}),
-            MANAGED_BY: MANAGER,
-            INSTANCE: instance,
-            ROUTE: route_label(route),
-        }
+        self._labels = common_labels(run, route=route, instance=instance)
         if manifest is None:
             pod = pod_spec(run, where=where, staging_image=staging_image)
-            job: Json = {"spec": {**_job_spec(run), "template": {"spec": pod}}}
+            job: Json = {"spec": {**job_spec(run, deadline=run.deadline), "template": {"spec": pod}}}
             self._job: Render = lambda _: job
         else:
             job = _whole_job(manifest, where=f"{where}.manifest")
-            job["spec"] = {**_job_spec(run), **job["spec"]}
+            job["spec"] = {**job_spec(run, deadline=run.deadline), **job["spec"]}
             self._job = compile_tree(job, where=f"{where}.manifest")
         self._place = find(job["spec"]["template"]["spec"])
-        _check_names(run, self._place.container(job["spec"]["template"]["spec"]), where=where)
+        container = self._place.container(job["spec"]["template"]["spec"])
+        elsewhere = [entry.get("name") for entry in container.get("env", ())]
+        check_names(run, elsewhere, where=where, ours=GIVEN)
         self._env = {name: compile_text(text, where=f"{where}.env.{name}") for name, text in run.env.items()}
         self._is_whole = manifest is not None
         self._is_templated = self._is_whole or bool(run.env)
-        self._secrets = [_from_secret(name, address) for name, address in run.secrets.items()]
+        self._secrets = [from_secret(name, address) for name, address in run.secrets.items()]
         self._splices: dict[tuple[object, ...], Splice] = {}
         """By which texts there are; few, for an order brings this or that variable or does not."""
 
@@ -146,12 +118,14 @@ class Template:
         Raises:
             OrderRefused: It can never be run so: the payload is too large, a template lacks its field.
         """
-        seen = _context(order) if self._is_templated else {}
+        seen = seen_by_templates(order) if self._is_templated else {}
         told = self._told(order, seen, plan)
         carrier = carry(order.payload, told.name, beside=self._annotations(told))
         job = self._build(self._job(seen), told, carrier)
-        meta = job["metadata"]
-        return Made(job, _secret(told.name, meta["labels"], self._own(told), carrier.data))
+        if carrier.data is None:
+            return Made(job, None)
+        labels = job["metadata"]["labels"]
+        return Made(job, payload_secret(told.name, labels, self._own(told), carrier.data))
 
     def encode(self, order: Order, *, plan: bytes | None = None) -> bytes | None:
         """The Job of :meth:`make` as JSON, at a fraction of the cost; None where it takes more: a payload
@@ -162,7 +136,7 @@ class Template:
         """
         if self._is_whole:
             return None
-        told = self._told(order, _context(order) if self._is_templated else {}, plan)
+        told = self._told(order, seen_by_templates(order) if self._is_templated else {}, plan)
         carrier = carry(order.payload, told.name, beside=self._annotations(told))
         if carrier.annotation is None:
             return None
@@ -246,11 +220,6 @@ class Template:
         return filled
 
 
-def _context(order: Order) -> Context:
-    """What templates see: of several events, the first."""
-    return context(order.events[0], route=order.route, attempt=order.attempt)
-
-
 def _meta(part: Json, labels: Json, annotations: Json) -> Json:
     """Metadata with ours over what a manifest says."""
     given = part.get("metadata") or {}
@@ -259,32 +228,6 @@ def _meta(part: Json, labels: Json, annotations: Json) -> Json:
         "labels": {**(given.get("labels") or {}), **labels},
         "annotations": {**(given.get("annotations") or {}), **annotations},
     }
-
-
-def _check_names(run: PodRun, container: Json, *, where: str) -> None:
-    elsewhere = [entry.get("name") for entry in container.get("env", ())]
-    if clash := _GIVEN.intersection([*run.env, *run.secrets, *elsewhere]):
-        raise ConfigError(f"{where}: {', '.join(sorted(clash))}: the daemon itself gives these variables")
-    if twice := set(run.env) & set(run.secrets):
-        raise ConfigError(f"{where}: {', '.join(sorted(twice))}: in env and in secrets")
-
-
-def _from_secret(variable: str, address: str) -> Json:
-    name, _, key = address.partition("/")
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
-
-
-def _job_spec(run: PodRun) -> Json:
-    """What makes a Job of it that runs once, ends in time and goes away afterwards."""
-    spec: Json = {
-        "backoffLimit": 0,
-        "podReplacementPolicy": "Failed",
-        "activeDeadlineSeconds": max(1, math.ceil(run.deadline)),
-        "ttlSecondsAfterFinished": math.ceil(run.keep),
-    }
-    if run.suspend or run.queue:
-        spec["suspend"] = True
-    return spec
 
 
 def _whole_job(manifest: Any, *, where: str) -> Json:  # noqa: ANN401 - any YAML
@@ -308,15 +251,3 @@ def _whole_job(manifest: Any, *, where: str) -> Json:  # noqa: ANN401 - any YAML
     pod["volumes"] = [{"name": WORK_VOLUME, "emptyDir": {}}, *pod.get("volumes", ())]
     template = {**manifest["spec"]["template"], "spec": pod}
     return {**manifest, "spec": {**manifest["spec"], "template": template}}
-
-
-def _secret(name: str, labels: Json, annotations: Json, data: bytes | None) -> Json | None:
-    if data is None:
-        return None
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "labels": labels, "annotations": annotations},
-        "immutable": True,
-        "data": {"event": base64.b64encode(data).decode()},
-    }

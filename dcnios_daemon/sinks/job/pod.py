@@ -6,17 +6,15 @@ container, the others are init containers, so that each has its own exit code an
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import msgspec
 
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.units import size
+from dcnios_daemon.sinks.kubernetes.making import Json, merge, read_script
 from dcnios_daemon.sinks.kubernetes.verdict import RUN, STAGE_IN, STAGE_OUT
 from dcnios_daemon.sinks.spec import PodRun, Volume
 from dcnios_daemon.staging.contract import CREDENTIALS, OUTPUT
-
-Json = dict[str, Any]
 
 EVENT_FOLDER, EVENT_NAME = "/dcnios", "event.json"
 EVENT_FILE = f"{EVENT_FOLDER}/{EVENT_NAME}"
@@ -131,10 +129,7 @@ def _container(name: str, image: str) -> Json:
 
 def _run_container(run: PodRun, *, where: str) -> Json:
     container = _container(RUN, str(run.image))
-    try:
-        script = run.shell_script()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{where}.script_file: {error}") from error
+    script = read_script(run, where=where)
     if script is not None:
         if len(script.encode()) > ARGUMENT_LIMIT:
             raise ConfigError(f"{where}: the script has over {ARGUMENT_LIMIT} bytes: put it into the image")
@@ -226,23 +221,3 @@ def from_annotation(key: str, file: str) -> Json:
     """A volume with one file that holds an annotation of the pod, byte for byte."""
     field = {"fieldPath": f"metadata.annotations['{key}']"}
     return {"downwardAPI": {"items": [{"path": file, "fieldRef": field}]}}
-
-
-def merge(base: Any, overlay: Any) -> Any:  # noqa: ANN401 - any JSON
-    """The overlay laid over the base: maps key by key; lists of things with names (or mount paths) by these;
-    anything else is replaced.
-    """
-    if isinstance(base, Mapping) and isinstance(overlay, Mapping):
-        return {**base, **{key: merge(base.get(key), value) for key, value in overlay.items()}}
-    if isinstance(base, list) and isinstance(overlay, list):
-        for key in ("mountPath", "name"):
-            if all(isinstance(item, Mapping) and key in item for item in (*base, *overlay)):
-                return _merge_by(key, base, overlay)
-    return overlay
-
-
-def _merge_by(key: str, base: Sequence[Json], overlay: Sequence[Json]) -> list[Json]:
-    merged = {item[key]: item for item in base}
-    for item in overlay:
-        merged[item[key]] = merge(merged.get(item[key]), item)
-    return list(merged.values())

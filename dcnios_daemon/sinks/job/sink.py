@@ -13,27 +13,19 @@ import yaml
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, Order
-from dcnios_daemon.sinks.job.manifest import KEY, Template
-from dcnios_daemon.sinks.job.payload_secret import adopt, take_back
-from dcnios_daemon.sinks.job.pod import Json
-from dcnios_daemon.sinks.kubernetes.answers import Missing, Taken
+from dcnios_daemon.sinks.job.manifest import Template
 from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.sinks.kubernetes.creating import create, identity, job_exists
 from dcnios_daemon.sinks.kubernetes.follow import Follower
-from dcnios_daemon.sinks.kubernetes.objects import Meta
-from dcnios_daemon.sinks.kubernetes.watch import decode
+from dcnios_daemon.sinks.kubernetes.making import Json
+from dcnios_daemon.sinks.kubernetes.marks import selector
+from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, take_back
 from dcnios_daemon.sinks.spec import PodRun, SinkContext
 from dcnios_daemon.staging.plan import LONGEST, make_plan, needs_staging, validity
 
 
 class JobRun(PodRun):
     """A Kubernetes Job on a node of the cluster."""
-
-
-class _Object(msgspec.Struct):
-    metadata: Meta = Meta()
-
-
-_OBJECT = msgspec.json.Decoder(_Object)
 
 
 class JobPlan:
@@ -60,32 +52,28 @@ class JobPlan:
         plan = await self._plan(order)
         body = self._template.encode(order, plan=plan)
         if body is not None:
-            await self._create("jobs", body, order)
+            await create(self._session, "jobs", body, order)
             return
         made = self._template.make(order, plan=plan)
         if made.secret is None:
-            await self._create("jobs", msgspec.json.encode(made.job), order)
+            await create(self._session, "jobs", msgspec.json.encode(made.job), order)
         else:
             await self._create_both(made.secret, made.job, order)
 
     async def _create_both(self, secret: Json, job: Json, order: Order) -> None:
-        if await self._create("secrets", msgspec.json.encode(secret), order) is None:
+        if await create(self._session, "secrets", msgspec.json.encode(secret), order) is None:
             raise SinkUnavailable(f"the Secret {order.name} was there, and is gone")
         try:
-            there = await self._create("jobs", msgspec.json.encode(job), order)
+            there = await create(self._session, "jobs", msgspec.json.encode(job), order)
         except OrderRefused:
             await take_back(self._session, order.name)
             raise
         if there is not None:
-            await adopt(self._session, decode(_OBJECT, there).metadata)
+            await adopt(self._session, identity(there))
 
     async def exists(self, order: Order) -> bool:
         """Whether its Job is there. See :meth:`dcnios_daemon.core.ports.Plan.exists`."""
-        try:
-            there = await self._session.request("GET", f"jobs/{order.name}")
-        except Missing:
-            return False
-        return decode(_OBJECT, there).metadata.labels.get(KEY) == order.key
+        return await job_exists(self._session, order)
 
     async def _plan(self, order: Order) -> bytes | None:
         """The staging plan; None where nothing is staged."""
@@ -102,23 +90,6 @@ class JobPlan:
         )
         return plan.encode()
 
-    async def _create(self, what: str, body: bytes, order: Order) -> bytes | None:
-        """Create it, once, and return what is there. None: it had been created, and is gone again."""
-        try:
-            return await self._session.request("POST", what, body=body)
-        except Taken:
-            return await self._ours(what, order.name, order.key)
-
-    async def _ours(self, what: str, name: str, key: str) -> bytes | None:
-        """What bears the name, if it bears our key too. None: it is gone."""
-        try:
-            there = await self._session.request("GET", f"{what}/{name}")
-        except Missing:
-            return None
-        if decode(_OBJECT, there).metadata.labels.get(KEY) != key:
-            raise OrderRefused(f"{what}/{name} is taken by something that is not ours")
-        return there
-
 
 class JobSink:
     """All routes with ``kind: job``."""
@@ -127,7 +98,9 @@ class JobSink:
         self._context = context
         self._settings = context.kubernetes or KubernetesSettings()
         self._session = session or ClusterSession(self._settings, context.clock)
-        self._follower = Follower(self._session, context.clock, sink="job", instance=context.instance)
+        self._follower = Follower(
+            self._session, context.clock, sink="job", selector=selector(context.instance)
+        )
 
     def plan(self, route: str, run: JobRun) -> JobPlan:
         """Compile the route's Job. Reads its script and manifest files. See :class:`core.ports.Sink`."""

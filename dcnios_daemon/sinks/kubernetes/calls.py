@@ -12,7 +12,11 @@ from dcnios_daemon import __version__
 PIECE = 1024 * 1024
 """Bytes of a body that are sent at once."""
 _IN_NAMESPACE = {"jobs": "/apis/batch/v1", "pods": "/api/v1", "secrets": "/api/v1"}
-_IN_CLUSTER = {"namespaces": "/api/v1", "selfsubjectaccessreviews": "/apis/authorization.k8s.io/v1"}
+_IN_CLUSTER = {
+    "namespaces": "/api/v1",
+    "nodes": "/api/v1",
+    "selfsubjectaccessreviews": "/apis/authorization.k8s.io/v1",
+}
 _JSON = "application/json"
 _AGENT = f"dcnios-daemon/{__version__}"
 _MERGE_PATCH = "application/merge-patch+json"

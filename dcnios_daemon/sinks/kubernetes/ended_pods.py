@@ -115,10 +115,18 @@ class EndedPods:
         """The end of the log of the container that failed."""
         if pod.failed is None or not pod.ran:
             return ""
-        query = {"container": pod.failed[0], "tailLines": "80", "limitBytes": "262144"}
-        path = f"pods/{pod.metadata.name}/log"
         try:
-            return tail(await self._session.request("GET", path, query=query, seconds=LOG_SECONDS))
+            return tail(await self.log(pod, container=pod.failed[0]))
         except SinkError as error:
             LogUnavailable(order=pod.job, error=str(error)).emit()
             return ""
+
+    async def log(self, pod: Pod, *, container: str, lines: int = 80, most: int = 262144) -> bytes:
+        """The last lines that the container wrote; of these the first ``most`` bytes.
+
+        Raises:
+            SinkUnavailable, OrderRefused: They cannot be read, now or ever.
+        """
+        query = {"container": container, "tailLines": str(lines), "limitBytes": str(most)}
+        path = f"pods/{pod.metadata.name}/log"
+        return await self._session.request("GET", path, query=query, seconds=LOG_SECONDS)

@@ -5,7 +5,7 @@ have been missed. A Job that is there is left alone, however old; one that is go
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
 from msgspec.structs import replace
@@ -13,13 +13,13 @@ from msgspec.structs import replace
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import JournalUnavailable, SinkError
 from dcnios_daemon.core.ports import Desk, InFlight, Outcome, State
-from dcnios_daemon.sinks.job.manifest import ROUTE, route_label, selector
-from dcnios_daemon.sinks.job.payload_secret import adopt, carries_secret
 from dcnios_daemon.sinks.kubernetes.answers import Expired
 from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
+from dcnios_daemon.sinks.kubernetes.marks import ROUTE, route_label
 from dcnios_daemon.sinks.kubernetes.objects import Job
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
+from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, carries_secret
 from dcnios_daemon.sinks.kubernetes.verdict import outcome, vanished
 from dcnios_daemon.sinks.kubernetes.watch import Change, Collection
 from dcnios_daemon.telemetry.events import SinkWatching
@@ -29,6 +29,10 @@ REPORTERS = 16
 _AHEAD = 1000
 
 
+Judge = Callable[[Job, EndedPods], Awaitable[Outcome | float]]
+"""How a Job that has ended did; or, when that cannot be seen yet, after how many seconds to look again."""
+
+
 class Follower:
     """Follows the Jobs of some routes to their end.
 
@@ -36,21 +40,26 @@ class Follower:
         session: The cluster.
         clock: Tells the time.
         sink: The sink's name, for what is said.
-        instance: The daemon's name, as in the Jobs' labels.
+        selector: The label selector of the Jobs and their pods.
+        judge: Says how a Job that has ended did; by default, as its pod's exit code says.
     """
 
-    def __init__(self, session: ClusterSession, clock: Clock, *, sink: str, instance: str) -> None:
+    def __init__(
+        self, session: ClusterSession, clock: Clock, *, sink: str, selector: str, judge: Judge | None = None
+    ) -> None:
         self._session = session
         self._clock = clock
         self._sink = sink
         self._keep: dict[str, float] = {}
         self._labels: set[str] = set()
         self._pauses = Pauses(sink=sink, clock=clock)
-        self._pods = EndedPods(session, clock, sink=sink, selector=selector(instance))
-        self._jobs = Collection(session, clock, "jobs", Job, {"labelSelector": selector(instance)})
+        self._pods = EndedPods(session, clock, sink=sink, selector=selector)
+        self._jobs = Collection(session, clock, "jobs", Job, {"labelSelector": selector})
+        self._judge = judge or by_exit_code
         self._live: set[str] = set()
         """Jobs seen and not seen to end: an end is news once."""
         self._ended: asyncio.Queue[Job | Outcome] = asyncio.Queue(_AHEAD)
+        self._group: asyncio.TaskGroup
 
     def add(self, route: str, *, keep: float) -> None:
         """Follow the route's Jobs too, which stay ``keep`` seconds after their end; others are ignored."""
@@ -59,7 +68,8 @@ class Follower:
 
     async def run(self, desk: Desk, ready: Callable[[], None]) -> None:
         """Report outcomes until cancelled. See :meth:`dcnios_daemon.core.ports.Sink.serve`."""
-        async with asyncio.TaskGroup() as group:
+        async with asyncio.TaskGroup() as self._group:
+            group = self._group
             group.create_task(self._pods.watch(), name=f"{self._sink}-pods")
             group.create_task(self._pods.survey(), name=f"{self._sink}-pods-that-wait")
             for number in range(REPORTERS):
@@ -167,14 +177,25 @@ class Follower:
         while True:
             news = await self._ended.get()
             try:
-                await desk.report(news if isinstance(news, Outcome) else await self._outcome(news))
+                found = news if isinstance(news, Outcome) else await self._judge(news, self._pods)
+                if isinstance(found, Outcome):
+                    await desk.report(found)
+                elif isinstance(news, Job):
+                    name = news.metadata.name
+                    self._group.create_task(self._again(news, found), name=f"{self._sink}-again {name}")
             finally:
                 self._ended.task_done()
 
-    async def _outcome(self, job: Job) -> Outcome:
-        name = job.metadata.name
-        pod = await self._pods.of(name)
-        found = outcome(job, pod, stuck=self._pods.stuck(name))
-        if pod is None or found.succeeded or found.log_tail:
-            return found
-        return replace(found, log_tail=await self._pods.log_tail(pod))
+    async def _again(self, job: Job, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        await self._ended.put(job)
+
+
+async def by_exit_code(job: Job, pods: EndedPods) -> Outcome:
+    """The exit code is the truth, and the log tells why."""
+    name = job.metadata.name
+    pod = await pods.of(name)
+    found = outcome(job, pod, stuck=pods.stuck(name))
+    if pod is None or found.succeeded or found.log_tail:
+        return found
+    return replace(found, log_tail=await pods.log_tail(pod))

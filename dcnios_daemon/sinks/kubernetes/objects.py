@@ -24,11 +24,11 @@ _NEVER_STARTED = frozenset(
 """What the kubelet says of a container that it cannot start."""
 
 
-class _Struct(msgspec.Struct, rename="camel", frozen=True):
+class Seen(msgspec.Struct, rename="camel", frozen=True):
     """Fields that are not named here are passed over while decoding."""
 
 
-class Condition(_Struct, frozen=True):
+class Condition(Seen, frozen=True):
     """Something that holds, or does not, of a Job or pod."""
 
     type: str
@@ -38,7 +38,7 @@ class Condition(_Struct, frozen=True):
     last_transition_time: datetime | None = None
 
 
-class Meta(_Struct, frozen=True):
+class Meta(Seen, frozen=True):
     """Who an object is."""
 
     name: str = ""
@@ -48,7 +48,13 @@ class Meta(_Struct, frozen=True):
     deletion_timestamp: datetime | None = None
 
 
-class JobStatus(_Struct, frozen=True):
+class Thing(Seen, frozen=True):
+    """Anything that has a name."""
+
+    metadata: Meta = Meta()
+
+
+class JobStatus(Seen, frozen=True):
     """What the Job controller says."""
 
     conditions: tuple[Condition, ...] = ()
@@ -56,10 +62,9 @@ class JobStatus(_Struct, frozen=True):
     completion_time: datetime | None = None
 
 
-class Job(_Struct, frozen=True):
+class Job(Thing, frozen=True):
     """https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/."""
 
-    metadata: Meta = Meta()
     status: JobStatus = JobStatus()
 
     @property
@@ -69,7 +74,7 @@ class Job(_Struct, frozen=True):
         return next((item for item in ends if item.status == "True"), None)
 
 
-class Terminated(_Struct, frozen=True):
+class Terminated(Seen, frozen=True):
     """How a container ended."""
 
     exit_code: int = 0
@@ -80,28 +85,28 @@ class Terminated(_Struct, frozen=True):
     finished_at: datetime | None = None
 
 
-class Waiting(_Struct, frozen=True):
+class Waiting(Seen, frozen=True):
     """Why a container does not run yet."""
 
     reason: str = ""
     message: str = ""
 
 
-class State(_Struct, frozen=True):
+class State(Seen, frozen=True):
     """One of the three that a container can be in (running has nothing to say)."""
 
     terminated: Terminated | None = None
     waiting: Waiting | None = None
 
 
-class ContainerStatus(_Struct, frozen=True):
+class ContainerStatus(Seen, frozen=True):
     """A container's name and state."""
 
     name: str
     state: State = State()
 
 
-class PodStatus(_Struct, frozen=True):
+class PodStatus(Seen, frozen=True):
     """What the kubelet says."""
 
     phase: str = ""
@@ -112,14 +117,14 @@ class PodStatus(_Struct, frozen=True):
     container_statuses: tuple[ContainerStatus, ...] = ()
 
 
-class Container(_Struct, frozen=True):
+class Container(Seen, frozen=True):
     """Of a container's specification only where its last words go."""
 
     name: str
     termination_message_policy: str = ""
 
 
-class PodSpec(_Struct, frozen=True):
+class PodSpec(Seen, frozen=True):
     """Where the pod is, and its containers."""
 
     node_name: str = ""
@@ -127,10 +132,9 @@ class PodSpec(_Struct, frozen=True):
     containers: tuple[Container, ...] = ()
 
 
-class Pod(_Struct, frozen=True):
+class Pod(Thing, frozen=True):
     """https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/pod-v1/."""
 
-    metadata: Meta = Meta()
     spec: PodSpec = PodSpec()
     status: PodStatus = PodStatus()
 

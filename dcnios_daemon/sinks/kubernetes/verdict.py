@@ -28,7 +28,7 @@ _TAKEN_AWAY = frozenset(
 """Pod reasons that have nothing to do with what ran in it."""
 _RUNTIMES_WORDS = frozenset({"ContainerCannotRun", "ContainerStatusUnknown", "StartError"})
 """Reasons for which a container's message is not its own."""
-_WORDS = 2000
+WORDS = 2000
 """Characters kept of a message."""
 _KILLED = frozenset({137, 143})
 """SIGKILL and SIGTERM, as a shell counts them."""
@@ -51,10 +51,7 @@ def outcome(job: Job, pod: Pod | None, *, log_tail: str = "", stuck: str = "") -
         stuck: Why the pod did not run when its time was up.
     """
     end = job.end or Condition("Failed")
-    started, ended = _times(job, pod)
-    found = Outcome(order=job.metadata.name, started=started, ended=ended)
-    if pod is not None:
-        found = replace(found, pod=pod.metadata.name, node=pod.spec.node_name)
+    found = sketch(job, pod)
     if end.type == "Complete":
         return replace(found, exit_code=0, reason=end.reason or "Completed")
     why = _why(end, pod, stuck)
@@ -63,9 +60,16 @@ def outcome(job: Job, pod: Pod | None, *, log_tail: str = "", stuck: str = "") -
         failure=why.failure,
         exit_code=why.exit_code,
         reason=why.reason,
-        message=why.message[:_WORDS],
+        message=why.message[:WORDS],
         log_tail=log_tail or _last_words(pod),
     )
+
+
+def sketch(job: Job, pod: Pod | None) -> Outcome:
+    """What is known of it whatever became of it: when and where it ran."""
+    started, ended = _times(job, pod)
+    found = Outcome(order=job.metadata.name, started=started, ended=ended)
+    return found if pod is None else replace(found, pod=pod.metadata.name, node=pod.spec.node_name)
 
 
 def vanished(order: str, *, reason: str, message: str) -> Outcome:

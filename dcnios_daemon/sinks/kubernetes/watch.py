@@ -14,9 +14,9 @@ from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkUnavailable
 from dcnios_daemon.sinks.kubernetes.answers import Status, failure
 from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
-from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
+from dcnios_daemon.sinks.kubernetes.objects import Thing
 
-Item = TypeVar("Item", bound=Job | Pod)
+Item = TypeVar("Item", bound=Thing)
 
 WATCH_SECONDS = 240
 """How long the server keeps one watch."""

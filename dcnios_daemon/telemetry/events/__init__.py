@@ -61,6 +61,9 @@ from dcnios_daemon.telemetry.events.sinks import (
     RunFolderLeft,
     SinkFailed,
     SinkWatching,
+    SubmissionStuck,
+    VirtualNodeAway,
+    VirtualNodeReady,
 )
 from dcnios_daemon.telemetry.events.sources import (
     ChannelContested,
@@ -117,6 +120,7 @@ __all__ = [
     "SourceResumed",
     "StopAsked",
     "StreamLost",
+    "SubmissionStuck",
     "SubmissionsPaused",
     "SubmissionsResumed",
     "SubmissionsSlowed",
@@ -125,6 +129,8 @@ __all__ = [
     "TopicReplaced",
     "ValuesKept",
     "VersionsHidden",
+    "VirtualNodeAway",
+    "VirtualNodeReady",
     "WatchRefused",
     "WatchesExhausted",
 ]

@@ -49,6 +49,32 @@ class LogUnavailable(Signal):
     error: str
 
 
+class VirtualNodeReady(Signal):
+    """A virtual node takes pods (again)."""
+
+    name = "interlink.node_ready"
+    node: str
+
+
+class VirtualNodeAway(Signal):
+    """A virtual node takes no pods: its routes wait, and what lives on it is left alone."""
+
+    name = "interlink.node_away"
+    level = "warning"
+    node: str
+    why: str
+
+
+class SubmissionStuck(Signal):
+    """A pod has been on its way to the batch system for so long that others are sent all the same."""
+
+    name = "interlink.submission_stuck"
+    level = "warning"
+    node: str
+    order: str
+    seconds: float
+
+
 class PayloadLeft(Signal):
     """A Secret that carried a payload may stay behind in the cluster."""
 

@@ -1,0 +1,66 @@
+"""Making an object of ours in the cluster: on any doubt again, and never a second one.
+
+An object's name is its order's. *Already exists* is success once what is there is seen to bear our key.
+"""
+
+import msgspec
+
+from dcnios_daemon.core.errors import OrderRefused
+from dcnios_daemon.core.ports import Order
+from dcnios_daemon.sinks.kubernetes.answers import Missing, Taken
+from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
+from dcnios_daemon.sinks.kubernetes.marks import KEY
+from dcnios_daemon.sinks.kubernetes.objects import Meta
+from dcnios_daemon.sinks.kubernetes.watch import decode
+
+
+class _Object(msgspec.Struct):
+    metadata: Meta = Meta()
+
+
+_OBJECT = msgspec.json.Decoder(_Object)
+
+
+async def create(session: ClusterSession, what: str, body: bytes, order: Order) -> bytes | None:
+    """Create the order's object, once, and return what is there. None: it had been created, and is gone.
+
+    Raises:
+        OrderRefused: The cluster never takes it, or its name is taken by a stranger.
+        SinkBusy, SinkUnavailable: Try again.
+    """
+    try:
+        return await session.request("POST", what, body=body)
+    except Taken:
+        return await find(session, what, order)
+
+
+async def find(session: ClusterSession, what: str, order: Order) -> bytes | None:
+    """What bears the order's name; None: nothing.
+
+    Raises:
+        OrderRefused: It is a stranger's.
+        SinkBusy, SinkUnavailable: Try again.
+    """
+    there = await _look(session, f"{what}/{order.name}")
+    if there is not None and identity(there).labels.get(KEY) != order.key:
+        raise OrderRefused(f"{what}/{order.name} is taken by something that is not ours")
+    return there
+
+
+async def job_exists(session: ClusterSession, order: Order) -> bool:
+    """Whether the order's Job is there."""
+    there = await _look(session, f"jobs/{order.name}")
+    return there is not None and identity(there).labels.get(KEY) == order.key
+
+
+def identity(there: bytes) -> Meta:
+    """Who an object is."""
+    return decode(_OBJECT, there).metadata
+
+
+async def _look(session: ClusterSession, path: str) -> bytes | None:
+    """What is there. None: nothing."""
+    try:
+        return await session.request("GET", path)
+    except Missing:
+        return None
