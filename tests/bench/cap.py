@@ -54,19 +54,18 @@ async def burst(
     count: int,
     cap: int,
     pod: Mapping[str, Any],
-    patience: float = 1800,
 ) -> dict[str, Any]:
     """Run the burst to its end. Returns what the API server saw of it.
 
     Raises:
-        AssertionError: it had not ended after `patience` seconds; says what is left.
+        AssertionError: it does not come to its end; says what is left.
     """
     slots = Slots(access, namespace)
     daemon = DaemonProcess(folder, settings(access, namespace, cap=cap, pod=pod))
     await asyncio.to_thread(daemon.start)
     try:
         await daemon.until_ready()
-        async with asyncio.timeout(patience), asyncio.TaskGroup() as group:
+        async with asyncio.timeout(60 + count / 3), asyncio.TaskGroup() as group:
             group.create_task(slots.follow(count))
             for first in range(0, count, 500):
                 status = await post(f"{daemon.url}/sources/hooks", first, min(500, count - first))

@@ -21,9 +21,7 @@ async def test_a_burst_never_passes_its_cap_and_uses_its_slots(tmp_path: Path, w
     kwok = Kwok(workspace, control.access, seconds=2.0)
     try:
         await asyncio.to_thread(kwok.start)
-        found = await burst(
-            tmp_path, control.access, "default", count=600, cap=CAP, pod=kwok.pod, patience=240
-        )
+        found = await burst(tmp_path, control.access, "default", count=600, cap=CAP, pod=kwok.pod)
     finally:
         await asyncio.to_thread(kwok.kill)
         await asyncio.to_thread(control.stop)
