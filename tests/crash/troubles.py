@@ -14,7 +14,7 @@ from tests.crash.site import REPEATED, Site
 from tests.fakes.proxy import FaultyProxy
 from tests.servers.process import Server
 
-LIFE, LONGEST_LIFE = 4.0, 15.0
+LIFE, LONGEST_LIFE = 3.0, 15.0
 """Seconds: the mean, and the most."""
 OUTAGE, LONGEST_OUTAGE = 1.5, 6.0
 LUMP = 4

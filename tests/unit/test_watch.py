@@ -14,6 +14,7 @@ from dcnios_daemon.core.errors import SinkUnavailable
 from dcnios_daemon.core.ports import Failure, Order, State
 from dcnios_daemon.sinks.job.sink import JobPlan, JobRun, JobSink
 from dcnios_daemon.sinks.kubernetes import ended_pods, pauses
+from dcnios_daemon.sinks.kubernetes.follow import LIST_SECONDS
 from dcnios_daemon.sinks.kubernetes.objects import Job
 from dcnios_daemon.sinks.kubernetes.watch import Change, Collection
 from dcnios_daemon.sinks.spec import SinkContext
@@ -221,6 +222,32 @@ async def test_a_job_made_and_ended_between_two_looks_into_the_journal_is_told()
     rig.desk.in_flight = lambda: _soon(looks.pop(0))  # type: ignore[method-assign]
     async with rig.served():
         assert (await rig.desk.outcome(order.name)).succeeded
+
+
+async def test_a_job_that_ended_before_it_was_known_to_be_ours_is_told_when_it_is_found() -> None:
+    """A creation that an earlier life had sent came late: nobody had it in flight when its end was told."""
+    rig, order = Rig(), make_order()
+    async with rig.served():
+        await rig.made(order)
+        await rig.ends(order)
+        await rig.desk.outcome(order.name)
+        rig.desk.reports.clear()  # as nobody who asks does about what is not in flight
+        await rig.made(order)
+        assert (await rig.desk.outcome(order.name)).succeeded
+
+
+async def test_what_the_watch_never_told_is_found_by_the_next_listing() -> None:
+    rig, order = Rig(), make_order()
+    async with rig.served():
+        await rig.made(order)
+        rig.desk.flying = [flying(order)]
+        del rig.cluster.objects["jobs"][order.name]
+        await rig.cluster.cut()
+        await rig.nothing_more_for(order)
+        assert rig.desk.of(order.name) == []
+        rig.clock.pass_time(LIST_SECONDS)
+        await rig.cluster.cut()
+        assert (await rig.desk.outcome(order.name)).failure is Failure.UNKNOWN
 
 
 async def _soon(value: Any) -> Any:

@@ -36,12 +36,14 @@ class InterlinkPlan:
         *,
         template: Template,
         admission: Admission,
+        follower: Follower,
         context: SinkContext,
     ) -> None:
         self._session = session
         self._run = run
         self._template = template
         self._admission = admission
+        self._follower = follower
         self._stores = context.stores
         self._staged = needs_staging(run)
 
@@ -75,7 +77,9 @@ class InterlinkPlan:
         try:
             await self._session.request("POST", "jobs", body=msgspec.json.encode(job))
         except Taken:
-            await find(self._session, "jobs", order)
+            there = await find(self._session, "jobs", order)
+            if there is not None:
+                await self._follower.found(there)
             return False
         return True
 
@@ -114,7 +118,12 @@ class InterlinkSink:
         self._follower.add(route, keep=run.keep)
         self._admission.add(route, run)
         return InterlinkPlan(
-            self._session, run, template=template, admission=self._admission, context=self._context
+            self._session,
+            run,
+            template=template,
+            admission=self._admission,
+            follower=self._follower,
+            context=self._context,
         )
 
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:

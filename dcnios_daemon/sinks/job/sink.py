@@ -32,9 +32,16 @@ class JobPlan:
     """A route's ``run`` block as Jobs."""
 
     def __init__(
-        self, session: ClusterSession, run: PodRun, template: Template, context: SinkContext
+        self,
+        session: ClusterSession,
+        run: PodRun,
+        *,
+        template: Template,
+        follower: Follower,
+        context: SinkContext,
     ) -> None:
         self._session = session
+        self._follower = follower
         self._run = run
         self._template = template
         self._stores = context.stores
@@ -52,11 +59,11 @@ class JobPlan:
         plan = await self._plan(order)
         body = self._template.encode(order, plan=plan)
         if body is not None:
-            await create(self._session, "jobs", body, order)
+            await self._create(body, order)
             return
         made = self._template.make(order, plan=plan)
         if made.secret is None:
-            await create(self._session, "jobs", msgspec.json.encode(made.job), order)
+            await self._create(msgspec.json.encode(made.job), order)
         else:
             await self._create_both(made.secret, made.job, order)
 
@@ -64,12 +71,15 @@ class JobPlan:
         if await create(self._session, "secrets", msgspec.json.encode(secret), order) is None:
             raise SinkUnavailable(f"the Secret {order.name} was there, and is gone")
         try:
-            there = await create(self._session, "jobs", msgspec.json.encode(job), order)
+            there = await self._create(msgspec.json.encode(job), order)
         except OrderRefused:
             await take_back(self._session, order.name)
             raise
         if there is not None:
             await adopt(self._session, identity(there))
+
+    async def _create(self, job: bytes, order: Order) -> bytes | None:
+        return await create(self._session, "jobs", job, order, found=self._follower.found)
 
     async def exists(self, order: Order) -> bool:
         """Whether its Job is there. See :meth:`dcnios_daemon.core.ports.Plan.exists`."""
@@ -112,7 +122,7 @@ class JobSink:
             manifest=_parsed(run.manifest, where=f"routes.{route}.run.manifest") if run.manifest else None,
         )
         self._follower.add(route, keep=run.keep)
-        return JobPlan(self._session, run, template, self._context)
+        return JobPlan(self._session, run, template=template, follower=self._follower, context=self._context)
 
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
         """Follow the Jobs to their end. See :meth:`dcnios_daemon.core.ports.Sink.serve`."""

@@ -3,6 +3,8 @@
 An object's name is its order's. *Already exists* is success once what is there is seen to bear our key.
 """
 
+from collections.abc import Awaitable, Callable
+
 import msgspec
 
 from dcnios_daemon.core.errors import OrderRefused
@@ -21,8 +23,22 @@ class _Object(msgspec.Struct):
 _OBJECT = msgspec.json.Decoder(_Object)
 
 
-async def create(session: ClusterSession, what: str, body: bytes, order: Order) -> bytes | None:
+async def create(
+    session: ClusterSession,
+    what: str,
+    body: bytes,
+    order: Order,
+    *,
+    found: Callable[[bytes], Awaitable[None]] | None = None,
+) -> bytes | None:
     """Create the order's object, once, and return what is there. None: it had been created, and is gone.
+
+    Args:
+        session: The cluster.
+        what: The collection, as in the API's paths.
+        body: The object.
+        order: Whose it is.
+        found: Is told of one that had been there before.
 
     Raises:
         OrderRefused: The cluster never takes it, or its name is taken by a stranger.
@@ -31,7 +47,10 @@ async def create(session: ClusterSession, what: str, body: bytes, order: Order) 
     try:
         return await session.request("POST", what, body=body)
     except Taken:
-        return await find(session, what, order)
+        there = await find(session, what, order)
+        if there is not None and found is not None:
+            await found(there)
+        return there
 
 
 async def find(session: ClusterSession, what: str, order: Order) -> bytes | None:

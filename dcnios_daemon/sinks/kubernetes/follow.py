@@ -1,13 +1,15 @@
 """Seeing how Jobs end: one watch over all of them, never a question per Job.
 
-What is in flight in the journal is held against what is in the cluster at the start and whenever changes may
-have been missed. A Job that is there is left alone, however old; one that is gone has perhaps run.
+What is in flight in the journal is held against what is in the cluster at the start, whenever changes may
+have been missed, and now and then, so that nothing that escaped the watch is waited for for ever. A Job that
+is there is left alone, however old; one that is gone has perhaps run.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 
+import msgspec
 from msgspec.structs import replace
 
 from dcnios_daemon.core.clock import Clock
@@ -21,12 +23,15 @@ from dcnios_daemon.sinks.kubernetes.objects import Job
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
 from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, carries_secret
 from dcnios_daemon.sinks.kubernetes.verdict import outcome, vanished
-from dcnios_daemon.sinks.kubernetes.watch import Change, Collection
+from dcnios_daemon.sinks.kubernetes.watch import Change, Collection, decode
 from dcnios_daemon.telemetry.events import SinkWatching
 
 REPORTERS = 16
 """Outcomes on their way to the journal at the same time: they share its commits."""
+LIST_SECONDS = 600.0
+"""How old the last listing gets before the next, or little more."""
 _AHEAD = 1000
+_JOB = msgspec.json.Decoder(Job)
 
 
 Judge = Callable[[Job, EndedPods], Awaitable[Outcome | float]]
@@ -66,6 +71,14 @@ class Follower:
         self._keep[route] = keep
         self._labels.add(route_label(route))
 
+    async def found(self, there: bytes) -> None:
+        """Take in a Job that was there when it was to be made: the end of it may have been told when nobody
+        knew that it is ours.
+        """
+        job = decode(_JOB, there)
+        if job.end is not None:
+            await self._ended.put(job)
+
     async def run(self, desk: Desk, ready: Callable[[], None]) -> None:
         """Report outcomes until cancelled. See :meth:`dcnios_daemon.core.ports.Sink.serve`."""
         async with asyncio.TaskGroup() as self._group:
@@ -78,18 +91,20 @@ class Follower:
 
     async def _follow(self, desk: Desk, ready: Callable[[], None]) -> None:
         first = must_list = True
+        next_listing = 0.0
         while True:
             try:
                 if must_list:
                     in_flight = await self._reconcile(desk, first=first)
-                    must_list = False
+                    must_list, next_listing = False, self._clock.monotonic() + LIST_SECONDS
                     SinkWatching(sink=self._sink, in_flight=in_flight).emit()
                 if first:
                     ready()
                     first = False
-                async with aclosing(self._jobs.changes()) as changes:
+                async with aclosing(self._jobs.changes(until=next_listing)) as changes:
                     async for change in changes:
                         await self._saw(change)
+                must_list = True
             except (SinkError, JournalUnavailable) as error:
                 if must_list or not isinstance(error, Expired):
                     await self._pauses.after(error)

@@ -4,6 +4,7 @@ https://kubernetes.io/docs/reference/using-api/api-concepts/#efficient-detection
 Lines are decoded straight from the bytes into what matters of them.
 """
 
+import math
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Generic, TypeVar
@@ -97,15 +98,18 @@ class Collection(Generic[Item]):
         """Pass over what is there now: changes are seen from here. Raises as :meth:`list`."""
         self._seen = decode(self._page, await self._ask(1, "")).metadata.resource_version
 
-    async def changes(self) -> AsyncGenerator[Change[Item]]:
-        """What changes, for ever. After an error, ask again: it goes on after the last change that it gave.
+    async def changes(self, *, until: float = math.inf) -> AsyncGenerator[Change[Item]]:
+        """What changes. After an error, ask again: it goes on after the last change that it gave.
+
+        Args:
+            until: Monotonic seconds; when a watch ends after that, no other is begun.
 
         Raises:
             Expired: What came next is forgotten: list.
             SinkUnavailable, OrderRefused: As for :meth:`list`.
         """
-        while True:
-            begun, told = self._clock.monotonic(), False
+        while (begun := self._clock.monotonic()) < until:
+            told = False
             query = {
                 **self._query,
                 "watch": "1",
