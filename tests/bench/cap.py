@@ -65,6 +65,7 @@ async def burst(
     await asyncio.to_thread(daemon.start)
     try:
         await daemon.until_ready()
+        await asyncio.to_thread(slots.begin)
         async with asyncio.timeout(60 + count / 3), asyncio.TaskGroup() as group:
             group.create_task(slots.follow(count))
             for first in range(0, count, 500):

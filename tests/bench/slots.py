@@ -23,13 +23,18 @@ class Slots:
     def __init__(self, access: ClusterAccess, namespace: str) -> None:
         self._access = access
         self._path = f"/apis/batch/v1/namespaces/{namespace}/jobs"
+        self._seen = ""
         self._live: set[str] = set()
         self._changes: list[tuple[float, int]] = []
         self.created = self.ended = self.most = 0
         self.done = asyncio.Event()
 
+    def begin(self) -> None:
+        """What is made from now on counts. Blocks."""
+        self._seen = self._access.call("GET", f"{self._path}?limit=1")["metadata"]["resourceVersion"]
+
     async def follow(self, count: int) -> None:
-        """Watch until so many Jobs have ended."""
+        """Watch until so many Jobs have ended, of those made since :meth:`begin`."""
         async for change in self._watch():
             name = change["object"]["metadata"]["name"]
             conditions = change["object"].get("status", {}).get("conditions", ())
@@ -87,10 +92,8 @@ class Slots:
         headers = {"Authorization": f"Bearer {self._access.token}"}
         timeout = aiohttp.ClientTimeout(total=None)
         async with aiohttp.ClientSession(connector=connector, headers=headers, timeout=timeout) as session:
-            async with session.get(self._access.url + self._path, params={"limit": "1"}) as answer:
-                seen = (await answer.json())["metadata"]["resourceVersion"]
             while True:
-                query = {"watch": "1", "resourceVersion": seen}
+                query = {"watch": "1", "resourceVersion": self._seen}
                 async with session.get(self._access.url + self._path, params=query) as answer:
                     rest = b""
                     async for chunk in answer.content.iter_any():
@@ -98,5 +101,5 @@ class Slots:
                         for line in lines:
                             change = json.loads(line)
                             assert change["type"] != "ERROR", change
-                            seen = change["object"]["metadata"]["resourceVersion"]
+                            self._seen = change["object"]["metadata"]["resourceVersion"]
                             yield change
