@@ -10,6 +10,7 @@ from typing import Any
 from dcnios_daemon.core.errors import ConfigError, OrderRefused
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.core.templating import compile_text
+from dcnios_daemon.kubernetes.marks import ATTEMPT, KEY, SINK
 from dcnios_daemon.sinks.interlink.carriable import not_carried
 from dcnios_daemon.sinks.interlink.order import order_text
 from dcnios_daemon.sinks.interlink.settings import HOST_NAME, InterlinkRun
@@ -26,7 +27,6 @@ from dcnios_daemon.sinks.kubernetes.making import (
     read_script,
     seen_by_templates,
 )
-from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY, SINK
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
 from dcnios_daemon.sinks.spec import Volume
 from dcnios_daemon.staging.contract import container_environment

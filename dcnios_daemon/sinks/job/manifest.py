@@ -13,6 +13,7 @@ import msgspec
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.core.templating import Context, Render, compile_text, compile_tree
+from dcnios_daemon.kubernetes.marks import ATTEMPT, CARRIER, KEY
 from dcnios_daemon.sinks.job.carrier import EVENT, Carrier, carry, in_annotation
 from dcnios_daemon.sinks.job.pod import (
     EVENT_FILE,
@@ -37,7 +38,6 @@ from dcnios_daemon.sinks.kubernetes.making import (
     payload_secret,
     seen_by_templates,
 )
-from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, CARRIER, KEY
 from dcnios_daemon.sinks.spec import PodRun
 from dcnios_daemon.staging.contract import OUTPUT, container_environment
 

@@ -8,7 +8,7 @@ from typing import Any
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.core.templating import Context, context
-from dcnios_daemon.sinks.kubernetes.marks import INSTANCE, MANAGED_BY, MANAGER, QUEUE, ROUTE, route_label
+from dcnios_daemon.kubernetes.marks import INSTANCE, MANAGED_BY, MANAGER, QUEUE, ROUTE, route_label
 from dcnios_daemon.sinks.spec import ContainerRun, PodRun
 
 Json = dict[str, Any]

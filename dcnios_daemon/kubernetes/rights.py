@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from dcnios_daemon.core.errors import OrderRefused, SinkUnavailable
-from dcnios_daemon.sinks.kubernetes.answers import Missing, Unrecognised
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.answers import Missing, Unrecognised
+from dcnios_daemon.kubernetes.cluster import ClusterSession
 
 Verbs = Mapping[str, tuple[str, ...]]
 

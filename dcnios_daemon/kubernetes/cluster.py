@@ -25,9 +25,9 @@ import yaml
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkUnavailable
 from dcnios_daemon.core.settings import Settings
-from dcnios_daemon.sinks.kubernetes.answers import Unrecognised, failure
-from dcnios_daemon.sinks.kubernetes.calls import Call
-from dcnios_daemon.sinks.kubernetes.plugins import log_in
+from dcnios_daemon.kubernetes.answers import Unrecognised, failure
+from dcnios_daemon.kubernetes.calls import Call
+from dcnios_daemon.kubernetes.plugins import log_in
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds the account that it runs as."""
@@ -204,8 +204,8 @@ def _proxy(url: str) -> str | None:
 class ClusterSession:
     """Requests to one API server. Opens at the first; many may use it at the same time.
 
-    For paths see :class:`~dcnios_daemon.sinks.kubernetes.calls.Call`. Any call raises the errors of
-    :mod:`dcnios_daemon.sinks.kubernetes.answers`, or SinkUnavailable when there is no answer.
+    For paths see :class:`~dcnios_daemon.kubernetes.calls.Call`. Any call raises the errors of
+    :mod:`dcnios_daemon.kubernetes.answers`, or SinkUnavailable when there is no answer.
     """
 
     def __init__(self, settings: KubernetesSettings, clock: Clock) -> None:
