@@ -26,9 +26,10 @@ from dcnios_daemon.config.model import (
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.kafka.settings import KafkaSecurity
 from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.pods import Resources, Volume
 from dcnios_daemon.sinks.interlink.settings import HpcResources
 from dcnios_daemon.sinks.interlink.slurm import Slurm
-from dcnios_daemon.sinks.spec import Resources, StageOut, Volume
+from dcnios_daemon.sinks.spec import StageOut
 from dcnios_daemon.sources.dcache.settings import Watch
 from dcnios_daemon.sources.kafka.schema_registry import RegistrySettings
 
