@@ -31,6 +31,7 @@ def test_a_package_that_tells_of_its_modules_tells_of_all() -> None:
     for package in (
         "sources/dcache",
         "sources/dcache/client",
+        "exposed",
         "kubernetes",
         "sinks/kubernetes",
         "sinks/job",
