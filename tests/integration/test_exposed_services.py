@@ -114,6 +114,10 @@ def until(site: Site, name: str, state: str) -> None:
     polling.until(lambda: states(site).get(name) == state, f"{name} {state}", PATIENCE)
 
 
+def gone(site: Site, place: str) -> None:
+    polling.until(lambda: not site.has(place), f"no {place}", PATIENCE)
+
+
 def test_a_service_comes_serves_sleeps_wakes_and_goes(site: Site, cluster_node: ClusterNode) -> None:
     expose = {"host": "web.example.org", "tls_secret": "web-tls"}
     done = site.services("apply", web=web(expose=expose, replicas={"min": 1, "max": 2}))
@@ -142,7 +146,7 @@ def test_a_service_comes_serves_sleeps_wakes_and_goes(site: Site, cluster_node: 
     assert "deployments/web deleted" in told
     assert "secrets/web-token deleted" in told
     for place in ("deployments/web", "services/web", "ingresses/web", "secrets/web-token"):
-        polling.until(lambda place=place: not site.has(place), f"no {place}", PATIENCE)
+        gone(site, place)
     assert states(site) == {"web": "absent"}
 
 
