@@ -49,6 +49,7 @@ def config(service: Notebook, *, ip: str, base: str) -> str:
         "ServerApp.port_retries": 0,
         "ServerApp.base_url": base.rstrip("/") + "/",
         "ServerApp.open_browser": False,
+        "ServerApp.jpserver_extensions": {"jupyterfs.extension": True},  # its package (1.2.1) does not say so
         "ServerApp.contents_manager_class": "jupyterfs.metamanager.MetaManager",
         "JupyterFs.allow_user_resources": False,
         "JupyterFs.surface_init_errors": True,
