@@ -25,6 +25,7 @@ GROUPS = {
     "ingresses": "/apis/networking.k8s.io/v1",
     "horizontalpodautoscalers": "/apis/autoscaling/v2",
     "cronjobs": "/apis/batch/v1",
+    "jobs": "/apis/batch/v1",
     "httproutes": "/apis/gateway.networking.k8s.io/v1",
     "roles": "/apis/rbac.authorization.k8s.io/v1",
     "rolebindings": "/apis/rbac.authorization.k8s.io/v1",
@@ -201,6 +202,37 @@ def test_a_pod_that_cannot_start_says_why(site: Site, cluster_node: ClusterNode)
 
     polling.until(lambda: 'secret "forgotten" not found' in reason(), "the reason", PATIENCE)
     assert states(site) == {"web": "starting"}
+
+
+def test_what_the_hours_of_sleep_run_may_scale_and_does(site: Site, cluster_node: ClusterNode) -> None:
+    """The CronJobs' own pods, with their own account's rights, begun by us and not by the clock."""
+    site.services("apply", web=web(sleep={"at": "0 20 * * *", "wake": "0 7 * * 1-5"}))
+    until(site, "web", "serving")
+    _run_now(site, "web-sleep")
+    until(site, "web", "asleep")
+    assert "nothing to do" in site.services("apply")
+    _run_now(site, "web-wake")
+    until(site, "web", "serving")
+
+
+def _run_now(site: Site, name: str) -> None:
+    """No service address leads to the API server here: the pod is on the node's own network."""
+    spec = site.get(f"cronjobs/{name}")["spec"]["jobTemplate"]["spec"]
+    pod = spec["template"]["spec"]
+    host, _, port = site.access.url.removeprefix("https://").partition(":")
+    pod["hostNetwork"] = True
+    [container] = pod["containers"]
+    container["imagePullPolicy"] = "IfNotPresent"
+    told = {"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port}
+    container["env"] += [{"name": variable, "value": value} for variable, value in told.items()]
+    site.make("jobs", {"metadata": {"name": name}, "spec": spec})
+
+    def ended() -> bool:
+        status = site.get(f"jobs/{name}")["status"]
+        assert not status.get("failed"), status
+        return bool(status.get("succeeded"))
+
+    polling.until(ended, f"{name} to run", PATIENCE)
 
 
 def notebook(**more: Any) -> dict[str, Any]:
