@@ -24,11 +24,13 @@ from dcnios_daemon.config.model import (
     Route,
 )
 from dcnios_daemon.core.settings import Secret, Settings
+from dcnios_daemon.exposed.settings import Expose, NotebookResources, NotebookSleep, Replicas, Sleep
 from dcnios_daemon.kafka.settings import KafkaSecurity
+from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.pods import Resources, Volume
 from dcnios_daemon.sinks.interlink.settings import HpcResources
 from dcnios_daemon.sinks.interlink.slurm import Slurm
-from dcnios_daemon.sinks.kubernetes.cluster import KubernetesSettings
-from dcnios_daemon.sinks.spec import Resources, StageOut, Volume
+from dcnios_daemon.sinks.spec import StageOut
 from dcnios_daemon.sources.dcache.settings import Watch
 from dcnios_daemon.sources.kafka.schema_registry import RegistrySettings
 
@@ -141,6 +143,17 @@ def render() -> str:
     ]
     for title, settings in runs:
         lines += _section(f"`routes.*.run.{title}`", settings)
+    for kind, service in sorted(kinds.SERVICE.kinds().items()):
+        lines += _section(f"`services.*` of kind `{kind}`", service)
+    services: list[tuple[str, type[Settings]]] = [
+        ("expose", Expose),
+        ("replicas` of kind `container", Replicas),
+        ("resources` of kind `notebook", NotebookResources),
+        ("sleep` of kind `container", Sleep),
+        ("sleep` of kind `notebook", NotebookSleep),
+    ]
+    for title, settings in services:
+        lines += _section(f"`services.*.{title}`", settings)
     return "\n".join(lines).rstrip() + "\n"
 
 

@@ -16,6 +16,7 @@ from dcnios_daemon import __version__
 from dcnios_daemon.cli.common import FILE, Commands, config_option, json_option, load, print_json
 from dcnios_daemon.cli.import_commands import import_
 from dcnios_daemon.cli.queue_commands import queue
+from dcnios_daemon.cli.service_commands import services
 from dcnios_daemon.cli.source_commands import sources
 from dcnios_daemon.core.errors import DcniosError
 
@@ -31,6 +32,7 @@ def main() -> None:
 
 main.add_command(import_)
 main.add_command(queue)
+main.add_command(services)
 main.add_command(sources)
 
 

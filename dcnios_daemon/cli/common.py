@@ -4,7 +4,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
@@ -13,6 +13,7 @@ from dcnios_daemon.core.errors import ConfigError, DcniosError
 if TYPE_CHECKING:
     from dcnios_daemon.config.checks import Wrong
     from dcnios_daemon.config.model import DaemonSettings
+    from dcnios_daemon.exposed.settings import Service
 
 FILE = click.Path(path_type=Path)
 
@@ -68,12 +69,15 @@ def load(file: Path | None, *, files: bool) -> "DaemonSettings":
 
 
 def compile_runs(settings: "DaemonSettings", wrong: "Wrong") -> None:
-    """Tell of each route whose ``run`` could not be made into orders."""
+    """Tell of each route whose ``run`` could not be made into orders, and likewise of the services."""
     from dcnios_daemon import app
-    from dcnios_daemon.config.checks import check_runs
+    from dcnios_daemon.config.checks import check_runs, check_services
+    from dcnios_daemon.exposed.objects import refuse
 
     sinks = app.build_sinks(settings.run_kinds(), settings, app.build_stores(settings))
     check_runs(settings, wrong, lambda name, route: app.build_route(name, route, sinks[route.run.kind]))
+    image = settings.kubernetes.staging_image
+    check_services(settings, wrong, lambda name, service: refuse(name, cast("Service", service), image=image))
 
 
 def print_json(data: object) -> None:

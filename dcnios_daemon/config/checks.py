@@ -117,6 +117,22 @@ def check_runs(
             wrong((*run_path(name), *deeper), what if known else str(error))
 
 
+def check_services(settings: DaemonSettings, wrong: Wrong, build: Callable[[str, Block], object]) -> None:
+    """Check that every service can be made into objects.
+
+    Args:
+        settings: As far as they are right.
+        wrong: Told of each mistake.
+        build: Does it for a service; raises ConfigError with ``path: what`` where it cannot.
+    """
+    for name, service in settings.services.items():
+        try:
+            build(name, service)
+        except ConfigError as error:
+            where, _, what = str(error).partition(": ")
+            wrong(tuple(where.split(".")), what)
+
+
 def is_loopback(host: str) -> bool:
     """Whether only this machine can reach an address to listen on."""
     try:

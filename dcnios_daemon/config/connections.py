@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Iterator, Mapping, Sequence
 from dcnios_daemon.config.model import DaemonSettings, run_path
 from dcnios_daemon.core.errors import DcniosError
 from dcnios_daemon.core.payload import PayloadForm
+from dcnios_daemon.exposed import check as exposed
 from dcnios_daemon.sinks import registry as sinks
 from dcnios_daemon.sinks.spec import ContainerRun
 from dcnios_daemon.sources import registry as sources
@@ -13,13 +14,13 @@ from dcnios_daemon.sources import registry as sources
 WITHIN = 10.0
 """Seconds that each neighbour has to answer all questions."""
 Finding = tuple[str, str | None]
-"""A neighbour (``source uploads``, ``sink job``) and what is missing there; None: nothing."""
+"""A neighbour (``source uploads``, ``sink job``, ``services``) and what is missing there; None: nothing."""
 
 
 async def check_connections(settings: DaemonSettings) -> Sequence[Finding]:
     """Go to all neighbours at the same time and say what is missing: a line for each thing, or one for each
     neighbour that is fine. Nothing is changed there, no topic is made and no group joined."""
-    checks = [*_of_sources(settings), *_of_sinks(settings)]
+    checks = [*_of_sources(settings), *_of_sinks(settings), *_of_services(settings)]
     async with asyncio.TaskGroup() as group:
         asked = [(who, group.create_task(_ask(check))) for who, check in checks]
     return [(who, finding) for who, task in asked for finding in task.result() or (None,)]
@@ -77,6 +78,11 @@ def _of_sinks(settings: DaemonSettings) -> Iterator[tuple[str, Awaitable[Sequenc
                 runs={".".join(run_path(name)): settings.sendings[name].run for name in routes},
             ),
         )
+
+
+def _of_services(settings: DaemonSettings) -> Iterator[tuple[str, Awaitable[Sequence[str]]]]:
+    if settings.services:
+        yield "services", exposed.check(settings.kubernetes)
 
 
 def _may_be_odd(settings: DaemonSettings, name: str) -> bool:

@@ -1,4 +1,5 @@
-"""The blocks that come in kinds (``sources.*`` and ``routes.*.run``): ``kind`` says which settings hold.
+"""The blocks that come in kinds (``sources.*``, ``routes.*.run``, ``services.*``): ``kind`` says which
+settings hold.
 
 The registries are asked when the settings are read, not when this module is imported: a new kind is its own
 module and one registry line, and nothing here knows its name.
@@ -12,12 +13,13 @@ from pydantic import GetCoreSchemaHandler, create_model
 from pydantic_core import CoreSchema, core_schema
 
 from dcnios_daemon.core.settings import Settings
+from dcnios_daemon.exposed import registry as exposed
 from dcnios_daemon.sinks import registry as sinks
 from dcnios_daemon.sources import registry as sources
 
 
 class Block(Settings):
-    """A source or a ``run``: its kind, and beside it the settings of that kind (a subclass of them)."""
+    """A source, a ``run`` or a service: its kind, and beside it that kind's settings (a subclass of them)."""
 
     kind: str
 
@@ -50,3 +52,4 @@ def _with_kind(kind: str, settings: type[Settings]) -> type[Block]:
 
 SOURCE = OneOf("source", lambda: {kind: entry.settings for kind, entry in sources.KINDS.items()})
 RUN = OneOf("run", lambda: {kind: entry.settings for kind, entry in sinks.KINDS.items()})
+SERVICE = OneOf("service", lambda: exposed.KINDS)

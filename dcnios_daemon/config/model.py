@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
-from dcnios_daemon.config.kinds import RUN, SOURCE, Block
+from dcnios_daemon.config.kinds import RUN, SERVICE, SOURCE, Block
 from dcnios_daemon.core.event import Action
 from dcnios_daemon.core.payload import PayloadForm
 from dcnios_daemon.core.policy import RetryPolicy
@@ -22,7 +22,7 @@ from dcnios_daemon.core.results import RESULTS, ResultRule
 from dcnios_daemon.core.routing import Router, Rule
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.core.units import Duration, Rate, Size
-from dcnios_daemon.sinks.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import KubernetesSettings
 
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")
@@ -239,6 +239,9 @@ class DaemonSettings(Settings):
     sources: Mapping[Name, Annotated[Block, SOURCE]] = Field(default_factory=dict)
     routes: Mapping[Name, Route] = Field(default_factory=dict)
     results: Results | None = None
+    services: Mapping[Name, Annotated[Block, SERVICE]] = Field(default_factory=dict)
+    """Servers and notebooks. ``dcnios services`` brings them into the cluster; the daemon does nothing with
+    them."""
 
     @property
     def sendings(self) -> Mapping[str, Route | Results]:
@@ -274,7 +277,7 @@ def renew() -> None:
 
 
 def _known_kinds() -> tuple[type[Block], ...]:
-    return (*SOURCE.kinds().values(), *RUN.kinds().values())
+    return (*SOURCE.kinds().values(), *RUN.kinds().values(), *SERVICE.kinds().values())
 
 
 _built = [_known_kinds()]

@@ -54,7 +54,7 @@ def _shown_block(value: Settings, dumped: Mapping[str, Any]) -> dict[str, Any]:
 
 def notes(settings: DaemonSettings) -> list[str]:
     """What is allowed but hardly meant, a sentence each."""
-    said = [] if settings.sources else ["there is no source: nothing will ever happen"]
+    said = [] if settings.sources or settings.services else ["there is no source: nothing will ever happen"]
     taken = {source for route in settings.routes.values() for source in route.sources}
     return said + [
         f"sources.{name}: no route takes its events" for name in settings.sources if name not in taken
@@ -68,6 +68,8 @@ def summary(settings: DaemonSettings) -> str:
     '0 sources, 0 routes'
     """
     counts = {"source": len(settings.sources), "route": len(settings.routes)}
+    if settings.services:
+        counts["service"] = len(settings.services)
     return ", ".join(f"{count} {word}{'' if count == 1 else 's'}" for word, count in counts.items())
 
 

@@ -19,7 +19,7 @@ from dcnios_daemon.config.shape import member, plain_path, walk
 from dcnios_daemon.config.wording import BLOCK_WANTED, TEXT_WANTED, say
 from dcnios_daemon.core.settings import REDACTED
 
-_MAPS = ("sources", "routes")
+_MAPS = ("sources", "routes", "services")
 _ECHOES = ("default_factory_not_called",)
 """Errors that only follow from others."""
 _UNTAGGED = ("union_tag_invalid", "union_tag_not_found")

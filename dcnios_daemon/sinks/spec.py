@@ -12,22 +12,7 @@ from dcnios_daemon.core.ports import Store
 from dcnios_daemon.core.settings import Settings
 from dcnios_daemon.core.templating import Template
 from dcnios_daemon.core.units import Duration
-
-Quantity = Annotated[str, StringConstraints(pattern=r"^\d+(\.\d+)?(m|[kKMGTPE]i?)?$")]
-"""A Kubernetes quantity, as text: ``500m``, ``2``, ``512Mi``."""
-EnvName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
-"""An environment variable that a shell can name."""
-VolumeName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")]
-SecretName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$", max_length=253)]
-"""A Kubernetes object's name."""
-
-
-class Resources(Settings):
-    """What one run needs."""
-
-    cpu: Quantity | None = None
-    memory: Quantity | None = None
-    gpu: Annotated[int, Field(ge=0)] = 0
+from dcnios_daemon.kubernetes.pods import EnvName, Resources, SecretName, Volume, VolumeName
 
 
 class StageOut(Settings):
@@ -94,30 +79,6 @@ class ContainerRun(Settings):
         return self.script_file.read_text("utf-8") if self.script_file else self.script
 
 
-class Volume(Settings):
-    """Something mounted into a run. For kinds that have no key here, use the ``pod`` overlay."""
-
-    mount: Annotated[str, StringConstraints(pattern=r"^/")]
-    """Where the run sees it."""
-    claim: str | None = None
-    """A PersistentVolumeClaim."""
-    secret: str | None = None
-    """A Kubernetes Secret, each key a file."""
-    config_map: str | None = None
-    host_path: str | None = None
-    """A folder of the node."""
-    empty: bool = False
-    """A folder of the pod's own, gone with it."""
-    read_only: bool = False
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Volume":
-        given = (self.claim, self.secret, self.config_map, self.host_path, self.empty)
-        if sum(bool(kind) for kind in given) != 1:
-            raise ValueError("give one of claim, secret, config_map, host_path, empty")
-        return self
-
-
 class PodRun(ContainerRun):
     """What every sink that makes pods takes."""
 
@@ -166,6 +127,6 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """Source name to its store, for staging."""
     clock: Clock
     kubernetes: Any = None
-    """The ``kubernetes`` block (``sinks.kubernetes.cluster.KubernetesSettings``)."""
+    """The ``kubernetes`` block (``kubernetes.cluster.KubernetesSettings``)."""
     shutdown_grace: float = 30.0
     """Seconds that running processes get to end by themselves."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dcnios_daemon.dispatch.dispatcher import WORKERS
-from dcnios_daemon.sinks.kubernetes.marks import INSTANCE
+from dcnios_daemon.kubernetes.marks import INSTANCE
 from tests.bench import bare, figures
 from tests.bench.audit import Audit
 from tests.daemon import REPOSITORY, DaemonProcess

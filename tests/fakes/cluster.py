@@ -6,8 +6,8 @@ from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
 from dcnios_daemon.core.errors import SinkError, SinkUnavailable
-from dcnios_daemon.sinks.kubernetes.answers import failure
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.answers import failure
+from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
 from tests.clocks import ManualClock
 
 Json = dict[str, Any]

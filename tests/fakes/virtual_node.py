@@ -20,9 +20,9 @@ from aiohttp import web
 
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import OrderRefused, SinkError, SinkUnavailable
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.marks import ATTEMPT, KEY
 from dcnios_daemon.sinks.interlink.objects import VirtualPod
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
-from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY
 from dcnios_daemon.sinks.kubernetes.watch import Collection
 from tests.fakes.hpc import Fate, Hpc
 from tests.servers.pki import Pki

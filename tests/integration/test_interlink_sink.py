@@ -13,11 +13,11 @@ import pytest
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import SinkBusy, SinkUnavailable
 from dcnios_daemon.core.ports import Failure, Outcome
+from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
 from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink, judge
 from dcnios_daemon.sinks.interlink.check import check
 from dcnios_daemon.sinks.interlink.sink import InterlinkPlan
 from dcnios_daemon.sinks.interlink.wrapper import wrapper
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
 from dcnios_daemon.sinks.spec import SinkContext
 from tests.daemon import eventually
 from tests.fakes.desk import FakeDesk, make_order

@@ -104,7 +104,7 @@ def _dependency_layer(cache: Cache) -> Layer:
         site = target / "site"
         platform = ["--only-binary=:all:", "--python-version", versions.IMAGE_PYTHON]
         what = ["--target", str(site), "--requirement", str(target / "requirements.txt")]
-        run([*_pip(), "install", *platform, *what])
+        run([*pip(), "install", *platform, *what])
         _compile(site)
         with LayerWriter(target / "layer.tar") as writer:
             writer.tree(site, SITE)
@@ -114,7 +114,8 @@ def _dependency_layer(cache: Cache) -> Layer:
     return Layer.of(cache.entry("image-deps", _key(versions.IMAGE_PYTHON, requirements), build) / "layer.tar")
 
 
-def _pip() -> list[str]:
+def pip() -> list[str]:
+    """What installs packages."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
     return [tool("uv", "pip or uv"), "pip"]

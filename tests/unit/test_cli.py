@@ -39,12 +39,15 @@ def dcnios(*arguments: str, stdin: str | bytes = "", **environ: str) -> Result:
 
 def test_every_command_is_there_and_explains_itself() -> None:
     shown = dcnios("--help").stdout
-    for command in ("run", "check", "render", "queue", "stage", "schema"):
+    for command in ("run", "check", "render", "queue", "services", "stage", "schema"):
         assert f"\n  {command} " in shown
         assert dcnios(command, "--help").exit_code == 0
     for command in ("stats", "list", "show", "dead", "replay", "drop", "fsck"):
         assert f"\n  {command} " in dcnios("queue", "--help").stdout
         assert "--config" in dcnios("queue", command, "-h").stdout
+    for command in ("list", "render", "apply", "delete", "logs", "token", "scale", "run"):
+        assert f"\n  {command} " in dcnios("services", "--help").stdout
+        assert "--config" in dcnios("services", command, "-h").stdout
 
 
 def test_help_costs_nothing_that_only_a_command_needs() -> None:

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkError, SinkUnavailable
-from dcnios_daemon.sinks.kubernetes import cluster, plugins
-from dcnios_daemon.sinks.kubernetes.answers import Expired, Missing, Taken, Unrecognised, failure
-from dcnios_daemon.sinks.kubernetes.cluster import Access, KubernetesSettings, Login
+from dcnios_daemon.kubernetes import cluster, plugins
+from dcnios_daemon.kubernetes.answers import Expired, Missing, Taken, Unrecognised, failure
+from dcnios_daemon.kubernetes.cluster import Access, KubernetesSettings, Login
 from tests.servers.pki import Pki
 
 QUOTA = 'jobs.batch "a" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: 1, limited: 1'
@@ -274,7 +274,7 @@ async def test_kubeconfig_and_home_of_the_environment(
 
 LIGHT = """
 import sys, resource, aiohttp, yaml, pydantic, msgspec
-from dcnios_daemon.sinks.kubernetes import cluster
+from dcnios_daemon.kubernetes import cluster
 rss = lambda: int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 before = rss()
 {break_it}

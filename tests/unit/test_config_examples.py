@@ -23,6 +23,8 @@ def test_there_is_an_example_for_each_first_question() -> None:
         "directory-to-process",
         "cloudevents-to-job",
         "dcache-to-interlink",
+        "notebook",
+        "service",
     }
 
 
@@ -30,8 +32,8 @@ def test_there_is_an_example_for_each_first_question() -> None:
 def test_an_example_is_right(example: Path) -> None:
     """Its secrets lie below /run/secrets, which is not here: files are not looked at."""
     settings = load(example, environ={}, files=False, further=compile_runs)
-    assert settings.sources
-    assert settings.routes
+    assert settings.sources or settings.services
+    assert bool(settings.routes) == bool(settings.sources)
     assert report.notes(settings) == []
 
 

@@ -81,7 +81,7 @@ def test_what_is_hardly_meant_is_noted() -> None:
 def test_the_schema_has_every_kind_and_the_files_of_secrets() -> None:
     schema = report.schema()
     definitions = schema["$defs"]
-    blocks = {"daemon", "buffer", "limits", "kubernetes", "sources", "routes", "results"}
+    blocks = {"daemon", "buffer", "limits", "kubernetes", "sources", "routes", "results", "services"}
     assert schema["properties"].keys() == blocks
     sources = schema["properties"]["sources"]["additionalProperties"]
     assert sources["discriminator"]["mapping"] == {"shop": "#/$defs/Shop", "hook": "#/$defs/Hook"}

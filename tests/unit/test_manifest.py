@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused
+from dcnios_daemon.kubernetes.pods import literal, merge
 from dcnios_daemon.sinks.job.carrier import ANNOTATION_LIMIT, SECRET_LIMIT
 from dcnios_daemon.sinks.job.manifest import Template
-from dcnios_daemon.sinks.job.pod import literal
 from dcnios_daemon.sinks.job.sink import JobRun
-from dcnios_daemon.sinks.kubernetes.making import merge
 from tests.fakes.desk import make_order
 
 Json = dict[str, Any]

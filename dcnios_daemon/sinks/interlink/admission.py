@@ -13,10 +13,10 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkBusy
+from dcnios_daemon.kubernetes.cluster import ClusterSession
 from dcnios_daemon.sinks.interlink.objects import VirtualNode, VirtualPod
 from dcnios_daemon.sinks.interlink.settings import HOST_NAME, InterlinkRun
 from dcnios_daemon.sinks.interlink.verdict import Standing, standing
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
 from dcnios_daemon.sinks.kubernetes.mirror import Mirror
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
 from dcnios_daemon.sinks.kubernetes.watch import Collection

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from dcnios_daemon.core.clock import SystemClock
+from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.rights import FOLLOWING, missing
 from dcnios_daemon.sinks.interlink.admission import is_meant
 from dcnios_daemon.sinks.interlink.objects import VirtualNode
 from dcnios_daemon.sinks.interlink.settings import InterlinkRun
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
-from dcnios_daemon.sinks.kubernetes.rights import FOLLOWING, missing
 from dcnios_daemon.sinks.kubernetes.watch import decode
 
 _NODES = {"nodes": ("list", "watch")}

@@ -10,6 +10,8 @@ from typing import Any
 from dcnios_daemon.core.errors import ConfigError, OrderRefused
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.core.templating import compile_text
+from dcnios_daemon.kubernetes.marks import ATTEMPT, KEY, SINK
+from dcnios_daemon.kubernetes.pods import Json, Volume, from_secret, merge
 from dcnios_daemon.sinks.interlink.carriable import not_carried
 from dcnios_daemon.sinks.interlink.order import order_text
 from dcnios_daemon.sinks.interlink.settings import HOST_NAME, InterlinkRun
@@ -17,18 +19,13 @@ from dcnios_daemon.sinks.interlink.slurm import FLAGS
 from dcnios_daemon.sinks.interlink.wrapper import BOOTSTRAP, wrapper
 from dcnios_daemon.sinks.kubernetes.making import (
     GIVEN,
-    Json,
     check_names,
     common_labels,
-    from_secret,
     job_spec,
-    merge,
     read_script,
     seen_by_templates,
 )
-from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY, SINK
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
-from dcnios_daemon.sinks.spec import Volume
 from dcnios_daemon.staging.contract import container_environment
 from dcnios_daemon.staging.document import StagingPlan
 

@@ -6,8 +6,9 @@ from typing import Annotated
 from pydantic import Field, StringConstraints, model_validator
 
 from dcnios_daemon.core.units import Duration
+from dcnios_daemon.kubernetes.pods import Quantity, Resources
 from dcnios_daemon.sinks.interlink.slurm import FLAGS, Slurm
-from dcnios_daemon.sinks.spec import PodRun, Quantity, Resources
+from dcnios_daemon.sinks.spec import PodRun
 
 _PLUGIN = "slurm-job.vk.io"
 IMAGE_ROOT, FLAVOR = f"{_PLUGIN}/image-root", f"{_PLUGIN}/flavor"

@@ -12,15 +12,15 @@ import msgspec
 
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy
 from dcnios_daemon.core.ports import Desk, Order
+from dcnios_daemon.kubernetes.answers import Taken
+from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.marks import SINK, selector
 from dcnios_daemon.sinks.interlink.admission import Admission
 from dcnios_daemon.sinks.interlink.judge import Judge
 from dcnios_daemon.sinks.interlink.manifest import KIND, Template
 from dcnios_daemon.sinks.interlink.settings import InterlinkRun
-from dcnios_daemon.sinks.kubernetes.answers import Taken
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
 from dcnios_daemon.sinks.kubernetes.creating import find, job_exists
 from dcnios_daemon.sinks.kubernetes.follow import Follower
-from dcnios_daemon.sinks.kubernetes.marks import SINK, selector
 from dcnios_daemon.sinks.spec import SinkContext
 from dcnios_daemon.staging.document import StagingPlan
 from dcnios_daemon.staging.plan import LONGEST, make_plan, needs_staging, validity

@@ -13,8 +13,8 @@ import msgspec
 from msgspec.structs import replace
 
 from dcnios_daemon.core.ports import Failure, Outcome
+from dcnios_daemon.kubernetes.marks import ATTEMPT, KEY
 from dcnios_daemon.sinks.interlink.objects import VirtualPod
-from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY
 from dcnios_daemon.sinks.kubernetes.objects import Condition, Job, Pod, Terminated
 from dcnios_daemon.sinks.kubernetes.verdict import WORDS, sketch, tail
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 import msgspec
 
 from dcnios_daemon.core.errors import OrderRefused
+from dcnios_daemon.kubernetes.pods import Json
 from dcnios_daemon.sinks.job.pod import EVENT_NAME, from_annotation
-from dcnios_daemon.sinks.kubernetes.making import Json
 
 EVENT = "dcnios-daemon/event"
 """The annotation."""

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 
 from dcnios_daemon.core.clock import SystemClock
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
-from dcnios_daemon.sinks.kubernetes.rights import FOLLOWING, missing
+from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.rights import FOLLOWING, missing
 
 _PAYLOADS = {"secrets": ("create", "get", "patch", "delete")}
 """What payloads need that no annotation holds."""

@@ -13,6 +13,8 @@ import msgspec
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.core.templating import Context, Render, compile_text, compile_tree
+from dcnios_daemon.kubernetes.marks import ATTEMPT, CARRIER, KEY
+from dcnios_daemon.kubernetes.pods import Json, from_secret, literal, merge
 from dcnios_daemon.sinks.job.carrier import EVENT, Carrier, carry, in_annotation
 from dcnios_daemon.sinks.job.pod import (
     EVENT_FILE,
@@ -22,22 +24,17 @@ from dcnios_daemon.sinks.job.pod import (
     WORK_VOLUME,
     event_mount,
     find,
-    literal,
     pod_spec,
 )
 from dcnios_daemon.sinks.job.splice import Splice
 from dcnios_daemon.sinks.kubernetes.making import (
     GIVEN,
-    Json,
     check_names,
     common_labels,
-    from_secret,
     job_spec,
-    merge,
     payload_secret,
     seen_by_templates,
 )
-from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, CARRIER, KEY
 from dcnios_daemon.sinks.spec import PodRun
 from dcnios_daemon.staging.contract import OUTPUT, container_environment
 

@@ -11,9 +11,10 @@ import msgspec
 
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.units import size
-from dcnios_daemon.sinks.kubernetes.making import Json, merge, read_script
+from dcnios_daemon.kubernetes.pods import Json, limits, literal, merge, mounts, volume_source, with_gpu
+from dcnios_daemon.sinks.kubernetes.making import read_script
 from dcnios_daemon.sinks.kubernetes.verdict import RUN, STAGE_IN, STAGE_OUT
-from dcnios_daemon.sinks.spec import PodRun, Volume
+from dcnios_daemon.sinks.spec import PodRun
 from dcnios_daemon.staging.contract import CREDENTIALS, OUTPUT
 
 EVENT_FOLDER, EVENT_NAME = "/dcnios", "event.json"
@@ -56,13 +57,6 @@ def find(pod: Json) -> Place:
             if container.get("name") == RUN:
                 return Place(group, index)
     return Place("containers", 0)
-
-
-def literal(text: str) -> str:
-    """The text as it must stand in a container's command, arguments and environment, where Kubernetes would
-    replace ``$(NAME)`` and take ``$$`` for ``$``.
-    """
-    return text.replace("$", "$$")
 
 
 def pod_spec(run: PodRun, *, where: str, staging_image: str | None) -> Json:
@@ -138,16 +132,9 @@ def _run_container(run: PodRun, *, where: str) -> Json:
         container["command"] = [literal(word) for word in run.command]
     if run.args:
         container["args"] = [literal(word) for word in run.args]
-    limits = _limits(run)
-    if run.resources.gpu:
-        limits["nvidia.com/gpu"] = str(run.resources.gpu)
-    if limits:
-        container["resources"] = {"limits": limits}
-    mounts = [
-        {"name": name, "mountPath": volume.mount, **({"readOnly": True} if volume.read_only else {})}
-        for name, volume in run.volumes.items()
-    ]
-    container["volumeMounts"] = [event_mount(), *mounts]
+    if wanted := with_gpu(run.resources):
+        container["resources"] = {"limits": wanted}
+    container["volumeMounts"] = [event_mount(), *mounts(run.volumes)]
     return container
 
 
@@ -164,16 +151,11 @@ def _stage_container(name: str, image: str, run: PodRun) -> Json:
         ]
     # The pod is placed by the largest of the chain, so that the same limits cost nothing more; a namespace
     # with a quota takes no container without them.
-    if limits := _limits(run):
-        if "memory" in limits and _bytes(limits["memory"]) < _bytes(_STAGING_MEMORY):
-            limits["memory"] = _STAGING_MEMORY
-        container["resources"] = {"limits": limits}
+    if wanted := limits(run.resources):
+        if "memory" in wanted and _bytes(wanted["memory"]) < _bytes(_STAGING_MEMORY):
+            wanted["memory"] = _STAGING_MEMORY
+        container["resources"] = {"limits": wanted}
     return container
-
-
-def _limits(run: PodRun) -> Json:
-    given = {"cpu": run.resources.cpu, "memory": run.resources.memory}
-    return {name: amount for name, amount in given.items() if amount}
 
 
 def _bytes(memory: str) -> float:
@@ -185,7 +167,7 @@ def _bytes(memory: str) -> float:
 
 
 def _volumes(run: PodRun, staged: bool) -> list[Json]:  # noqa: FBT001
-    made = [{"name": name, **_volume(volume)} for name, volume in run.volumes.items()]
+    made = [{"name": name, **volume_source(volume)} for name, volume in run.volumes.items()]
     if staged:
         made.insert(0, {"name": PLAN_VOLUME, **from_annotation(PLAN_KEY, PLAN_FILE)})
     made += [
@@ -198,18 +180,6 @@ def _credentials(run: PodRun) -> Mapping[str, str]:
     """Volume name to the Secret with a store's keys. A Secret's own name may be too long for a volume."""
     secrets = sorted({out.secret for out in run.stage_out.values() if out.secret is not None})
     return {f"{CREDENTIALS_VOLUME}-{number}": secret for number, secret in enumerate(secrets)}
-
-
-def _volume(volume: Volume) -> Json:
-    if volume.claim:
-        return {"persistentVolumeClaim": {"claimName": volume.claim, "readOnly": volume.read_only}}
-    if volume.secret:
-        return {"secret": {"secretName": volume.secret}}
-    if volume.config_map:
-        return {"configMap": {"name": volume.config_map}}
-    if volume.host_path:
-        return {"hostPath": {"path": volume.host_path}}
-    return {"emptyDir": {}}
 
 
 def event_mount() -> Json:

@@ -13,12 +13,12 @@ import yaml
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, Order
+from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.marks import selector
+from dcnios_daemon.kubernetes.pods import Json
 from dcnios_daemon.sinks.job.manifest import Template
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession, KubernetesSettings
 from dcnios_daemon.sinks.kubernetes.creating import create, identity, job_exists
 from dcnios_daemon.sinks.kubernetes.follow import Follower
-from dcnios_daemon.sinks.kubernetes.making import Json
-from dcnios_daemon.sinks.kubernetes.marks import selector
 from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, take_back
 from dcnios_daemon.sinks.spec import PodRun, SinkContext
 from dcnios_daemon.staging.plan import LONGEST, make_plan, needs_staging, validity

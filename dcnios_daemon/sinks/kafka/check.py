@@ -6,9 +6,9 @@ from typing import Any
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import SinkError
 from dcnios_daemon.kafka.library import load
+from dcnios_daemon.kubernetes.cluster import KubernetesSettings
 from dcnios_daemon.sinks.kafka.settings import KafkaRun
 from dcnios_daemon.sinks.kafka.writer import connected
-from dcnios_daemon.sinks.kubernetes.cluster import KubernetesSettings
 
 _NO_SUCH_PARTITION = 2**31 - 1
 _WITHIN_MS = 5000

@@ -9,9 +9,9 @@ import msgspec
 
 from dcnios_daemon.core.errors import OrderRefused
 from dcnios_daemon.core.ports import Order
-from dcnios_daemon.sinks.kubernetes.answers import Missing, Taken
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
-from dcnios_daemon.sinks.kubernetes.marks import KEY
+from dcnios_daemon.kubernetes.answers import Missing, Taken
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.marks import KEY
 from dcnios_daemon.sinks.kubernetes.objects import Meta
 from dcnios_daemon.sinks.kubernetes.watch import decode
 

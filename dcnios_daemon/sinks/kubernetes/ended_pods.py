@@ -13,8 +13,8 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import OrderRefused, SinkError
-from dcnios_daemon.sinks.kubernetes.answers import Expired
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.answers import Expired
+from dcnios_daemon.kubernetes.cluster import ClusterSession
 from dcnios_daemon.sinks.kubernetes.objects import Pod
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
 from dcnios_daemon.sinks.kubernetes.verdict import tail

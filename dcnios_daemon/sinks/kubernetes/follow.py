@@ -15,10 +15,10 @@ from msgspec.structs import replace
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import JournalUnavailable, SinkError
 from dcnios_daemon.core.ports import Desk, InFlight, Outcome, State
-from dcnios_daemon.sinks.kubernetes.answers import Expired
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.answers import Expired
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.marks import ROUTE, route_label
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
-from dcnios_daemon.sinks.kubernetes.marks import ROUTE, route_label
 from dcnios_daemon.sinks.kubernetes.objects import Job
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
 from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, carries_secret

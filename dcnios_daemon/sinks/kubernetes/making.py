@@ -2,16 +2,14 @@
 
 import base64
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable
 
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.core.templating import Context, context
-from dcnios_daemon.sinks.kubernetes.marks import INSTANCE, MANAGED_BY, MANAGER, QUEUE, ROUTE, route_label
+from dcnios_daemon.kubernetes.marks import INSTANCE, MANAGED_BY, MANAGER, QUEUE, ROUTE, route_label
+from dcnios_daemon.kubernetes.pods import Json
 from dcnios_daemon.sinks.spec import ContainerRun, PodRun
-
-Json = dict[str, Any]
 
 GIVEN = frozenset(
     {
@@ -65,12 +63,6 @@ def check_names(run: PodRun, elsewhere: Iterable[str | None], *, where: str, our
         raise ConfigError(f"{where}: {', '.join(sorted(twice))}: in env and in secrets")
 
 
-def from_secret(variable: str, address: str) -> Json:
-    """A variable that holds a Secret's key; the address is ``name/key``."""
-    name, _, key = address.partition("/")
-    return {"name": variable, "valueFrom": {"secretKeyRef": {"name": name, "key": key}}}
-
-
 def read_script(run: ContainerRun, *, where: str) -> str | None:
     """The script's text.
 
@@ -97,23 +89,3 @@ def payload_secret(name: str, labels: Json, annotations: Json, data: bytes) -> J
         "immutable": True,
         "data": {"event": base64.b64encode(data).decode()},
     }
-
-
-def merge(base: Any, overlay: Any) -> Any:  # noqa: ANN401 - any JSON
-    """The overlay laid over the base: maps key by key; lists of things with names (or mount paths) by these;
-    anything else is replaced.
-    """
-    if isinstance(base, Mapping) and isinstance(overlay, Mapping):
-        return {**base, **{key: merge(base.get(key), value) for key, value in overlay.items()}}
-    if isinstance(base, list) and isinstance(overlay, list):
-        for key in ("mountPath", "name"):
-            if all(isinstance(item, Mapping) and key in item for item in (*base, *overlay)):
-                return _merge_by(key, base, overlay)
-    return overlay
-
-
-def _merge_by(key: str, base: Sequence[Json], overlay: Sequence[Json]) -> list[Json]:
-    merged = {item[key]: item for item in base}
-    for item in overlay:
-        merged[item[key]] = merge(merged.get(item[key]), item)
-    return list(merged.values())

@@ -5,7 +5,7 @@ from contextlib import aclosing
 from typing import Generic
 
 from dcnios_daemon.core.errors import SinkError
-from dcnios_daemon.sinks.kubernetes.answers import Expired
+from dcnios_daemon.kubernetes.answers import Expired
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
 from dcnios_daemon.sinks.kubernetes.watch import Collection, Item
 

@@ -6,8 +6,8 @@ Before, so that no pod ever waits for it; a crash between the two leaves it for 
 import msgspec
 
 from dcnios_daemon.core.errors import OrderRefused, SinkError
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
-from dcnios_daemon.sinks.kubernetes.marks import CARRIER
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.marks import CARRIER
 from dcnios_daemon.sinks.kubernetes.objects import Job, Meta
 from dcnios_daemon.telemetry.events import PayloadLeft
 

@@ -13,8 +13,8 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkUnavailable
-from dcnios_daemon.sinks.kubernetes.answers import Status, failure
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.answers import Status, failure
+from dcnios_daemon.kubernetes.cluster import ClusterSession
 from dcnios_daemon.sinks.kubernetes.objects import Thing
 
 Item = TypeVar("Item", bound=Thing)
@@ -80,7 +80,7 @@ class Collection(Generic[Item]):
         Raises:
             Expired: It took so long that the moment is forgotten: begin again.
             SinkUnavailable, OrderRefused: See
-                :class:`~dcnios_daemon.sinks.kubernetes.cluster.ClusterSession`.
+                :class:`~dcnios_daemon.kubernetes.cluster.ClusterSession`.
         """
         limit, token = _FIRST_PAGE, ""
         while True:

@@ -4,7 +4,8 @@ from typing import Self
 
 from pydantic import model_validator
 
-from dcnios_daemon.sinks.spec import ContainerRun, Resources
+from dcnios_daemon.kubernetes.pods import Resources
+from dcnios_daemon.sinks.spec import ContainerRun
 
 
 class ProcessRun(ContainerRun):

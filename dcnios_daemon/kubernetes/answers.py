@@ -10,6 +10,8 @@ _WORDS = 500
 """Characters of the server's words that are kept: it may repeat whole values."""
 _QUOTA = ("exceeded quota", "status unknown for quota")
 """ResourceQuota admission answers 403 with these, and with nothing else to tell it by."""
+_CONTESTED = "FieldManagerConflict"
+"""https://kubernetes.io/docs/reference/using-api/server-side-apply/#conflicts."""
 _PASSING = frozenset(
     {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.UNAUTHORIZED, HTTPStatus.CONFLICT}
 )
@@ -17,6 +19,10 @@ _PASSING = frozenset(
 
 class Taken(OrderRefused):
     """The cluster has an object of that name already."""
+
+
+class Contested(OrderRefused):
+    """Somebody else set the same fields of the object to something else; the words say who and which."""
 
 
 class Missing(OrderRefused):
@@ -31,8 +37,13 @@ class Expired(SinkUnavailable):
     """The cluster has forgotten the changes since then: list again."""
 
 
+class _Cause(msgspec.Struct):
+    reason: str = ""
+
+
 class _Details(msgspec.Struct, rename="camel"):
     retry_after_seconds: float = 0.0
+    causes: tuple[_Cause, ...] = ()
 
 
 class Status(msgspec.Struct):
@@ -74,6 +85,8 @@ def _kind(status: int, said: Status) -> type[SinkUnavailable | OrderRefused]:
     }
     if status == HTTPStatus.CONFLICT and said.reason == "AlreadyExists":
         return Taken
+    if any(cause.reason == _CONTESTED for cause in said.details.causes):
+        return Contested
     if status in known:
         return known[status]
     refused = HTTPStatus.BAD_REQUEST <= status < HTTPStatus.INTERNAL_SERVER_ERROR

@@ -25,9 +25,9 @@ import yaml
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkUnavailable
 from dcnios_daemon.core.settings import Settings
-from dcnios_daemon.sinks.kubernetes.answers import Unrecognised, failure
-from dcnios_daemon.sinks.kubernetes.calls import Call
-from dcnios_daemon.sinks.kubernetes.plugins import log_in
+from dcnios_daemon.kubernetes.answers import Unrecognised, failure
+from dcnios_daemon.kubernetes.calls import APPLY_PATCH, Call
+from dcnios_daemon.kubernetes.plugins import log_in
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 """Where a pod finds the account that it runs as."""
@@ -204,8 +204,8 @@ def _proxy(url: str) -> str | None:
 class ClusterSession:
     """Requests to one API server. Opens at the first; many may use it at the same time.
 
-    For paths see :class:`~dcnios_daemon.sinks.kubernetes.calls.Call`. Any call raises the errors of
-    :mod:`dcnios_daemon.sinks.kubernetes.answers`, or SinkUnavailable when there is no answer.
+    For paths see :class:`~dcnios_daemon.kubernetes.calls.Call`. Any call raises the errors of
+    :mod:`dcnios_daemon.kubernetes.answers`, or SinkUnavailable when there is no answer.
     """
 
     def __init__(self, settings: KubernetesSettings, clock: Clock) -> None:
@@ -226,11 +226,27 @@ class ClusterSession:
         seconds: float = REQUEST_SECONDS,
     ) -> bytes:
         """The body of a successful answer; to a POST or PATCH (a JSON merge patch) the object's metadata."""
+        return await self._read(Call(method, path, query, body, _limits(seconds)))
+
+    async def apply(self, path: str, body: bytes, query: Mapping[str, str]) -> bytes:
+        """Server-side apply of an object; the metadata of what it is now.
+
+        Args:
+            path: The object's.
+            body: All that we want to be so, as JSON.
+            query: ``fieldManager``, and perhaps ``force`` and ``dryRun``.
+
+        Raises:
+            Contested: Others want it otherwise, and ``force`` is not given.
+        """
+        return await self._read(Call("PATCH", path, query, body, _limits(REQUEST_SECONDS), APPLY_PATCH))
+
+    async def _read(self, call: Call) -> bytes:
         try:
-            async with await self._answer(Call(method, path, query, body, _limits(seconds))) as answer:
+            async with await self._answer(call) as answer:
                 return await answer.read()
         except _UNANSWERED as error:
-            raise _unanswered(path, error) from error
+            raise _unanswered(call.path, error) from error
 
     async def lines(self, path: str, query: Mapping[str, str], *, quiet: float) -> AsyncGenerator[bytes]:
         """The lines of an endless answer, until the server ends it or says nothing for ``quiet`` seconds."""

@@ -5,8 +5,9 @@ from collections.abc import Mapping
 import msgspec
 
 from dcnios_daemon.core.errors import OrderRefused, SinkUnavailable
-from dcnios_daemon.sinks.kubernetes.answers import Missing, Unrecognised
-from dcnios_daemon.sinks.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.answers import Missing, Unrecognised
+from dcnios_daemon.kubernetes.calls import api_group
+from dcnios_daemon.kubernetes.cluster import ClusterSession
 
 Verbs = Mapping[str, tuple[str, ...]]
 
@@ -16,7 +17,6 @@ FOLLOWING: Verbs = {
     "pods/log": ("get",),
 }
 """What making Jobs and seeing their ends takes, as ``deploy/kubernetes/rights`` grants it."""
-_GROUPS = {"jobs": "batch"}
 _EVERYWHERE = frozenset({"nodes"})
 """Resources of no namespace."""
 
@@ -29,8 +29,15 @@ class _Review(msgspec.Struct):
     status: _Verdict = msgspec.field(default_factory=_Verdict)
 
 
-async def missing(session: ClusterSession, needed: Verbs) -> list[str]:
+async def missing(
+    session: ClusterSession, needed: Verbs, *, granted_in: str = "deploy/kubernetes/rights"
+) -> list[str]:
     """What of these rights we lack, a sentence each; or that there is no such namespace.
+
+    Args:
+        session: The cluster.
+        needed: Resource to verbs.
+        granted_in: Which manifests of ours grant them.
 
     Raises:
         SinkUnavailable, OrderRefused: The cluster could not be asked.
@@ -52,7 +59,7 @@ async def missing(session: ClusterSession, needed: Verbs) -> list[str]:
         f"{', '.join(verbs)} {resource} {'in the cluster' if resource in _EVERYWHERE else inside}"
         for resource, verbs in denied.items()
     ]
-    return [f"no right to {what}: grant it, see deploy/kubernetes/rights" for what in lacking]
+    return [f"no right to {what}: grant it, see {granted_in}" for what in lacking]
 
 
 async def _denied(session: ClusterSession, namespace: str, needed: Verbs) -> dict[str, list[str]]:
@@ -70,7 +77,7 @@ async def _may(session: ClusterSession, namespace: str, resource: str, *, verb: 
     asked = {
         "namespace": "" if kind in _EVERYWHERE else namespace,
         "verb": verb,
-        "group": _GROUPS.get(kind, ""),
+        "group": api_group(kind),
         "resource": kind,
         "subresource": part,
     }

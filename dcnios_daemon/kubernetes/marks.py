@@ -5,6 +5,8 @@ INSTANCE, ROUTE, KEY = "dcnios-daemon/instance", "dcnios-daemon/route", "dcnios-
 ATTEMPT = "dcnios-daemon/attempt"
 SINK = "dcnios-daemon/sink"
 """The kind of ``run``, on what is not an ordinary Job's."""
+SERVICE = "dcnios-daemon/service"
+"""The exposed service's name, on all that makes it."""
 CARRIER = "dcnios-daemon/payload"
 """``secret`` on a Job whose payload is in a Secret of its name."""
 QUEUE = "kueue.x-k8s.io/queue-name"
