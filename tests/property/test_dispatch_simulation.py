@@ -380,7 +380,6 @@ def _prepared(plot: Plot) -> Iterator[None]:
         yield
 
 
-@settings(deadline=None)
 @given(plot=PLOTS)
 def test_everything_ends_once_within_every_limit(plot: Plot) -> None:
     async def story() -> None:
@@ -406,7 +405,7 @@ def test_everything_ends_once_within_every_limit(plot: Plot) -> None:
         run(story())
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(plot=PLOTS, moment=st.one_of(st.floats(0, 0.01), st.floats(0, 15)))
 def test_an_end_in_order_leaves_nothing_behind_and_the_next_life_goes_on(plot: Plot, moment: float) -> None:
     async def story() -> None:

@@ -18,7 +18,7 @@ from tests.unit.importing import checked, fdl, workflow
 
 SECRET = "Xs3cr3tX"
 
-quick = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+quick = settings(max_examples=150, suppress_health_check=list(HealthCheck))
 
 words = st.text(max_size=50) | st.sampled_from(
     [

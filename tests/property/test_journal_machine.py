@@ -379,7 +379,6 @@ def test_both_journals_follow_the_model() -> None:
         settings=settings(
             max_examples=25,
             stateful_step_count=30,
-            deadline=None,
             suppress_health_check=list(HealthCheck),
         ),
     )

@@ -150,7 +150,7 @@ def test_job_and_pod_say_whose_they_are() -> None:
         }
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(payload=st.binary(max_size=300))
 def test_the_payload_arrives_byte_for_byte(payload: bytes, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("hpc")

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
 from dcnios_daemon.sources.minio.queue_client import Message, QueueClient
+from dcnios_daemon.staging import s3_identity
 from dcnios_daemon.staging.s3_answers import Refused
 from dcnios_daemon.staging.s3_identity import S3Settings
 
@@ -78,7 +79,10 @@ async def test_messages_are_waited_for_hidden_and_deleted_by_their_receipts() ->
     ]
 
 
-async def test_keys_that_the_queue_no_longer_knows_are_read_anew(tmp_path: Path) -> None:
+async def test_keys_that_the_queue_no_longer_knows_are_read_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_identity, "REREAD", 3600.0)  # they are not read anew just for their age
     access, sqs = tmp_path / "access", Sqs({"Messages": [MESSAGE]})
     access.write_text("old")
     async with client(sqs, access_key_file=str(access)) as made:
