@@ -11,8 +11,8 @@ from hypothesis import settings
 
 pytest_plugins = ["tests.servers.fixtures", "tests.fakes.dcache.fixtures"]
 
-# Here every run tries new examples; in CI the same ones, so that a change is judged and not the dice. How long
-# one takes is the machine's business.
+# Here every run tries new examples; in CI the same ones, so that a change is judged and not the dice. How
+# long one takes is the machine's business.
 settings.register_profile("dcnios", derandomize=os.environ.get("CI") == "true", deadline=None)
 settings.load_profile("dcnios")
 
