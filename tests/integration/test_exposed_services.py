@@ -23,6 +23,9 @@ def site(kubernetes: ClusterAccess, namespace: str, tmp_path: Path) -> Site:
     return Site(kubernetes, namespace, tmp_path)
 
 
+pytestmark = pytest.mark.timeout(900)
+
+
 def web(**more: Any) -> dict[str, Any]:
     """A server that any machine with our image can run."""
     return {
@@ -52,7 +55,9 @@ def test_a_service_comes_serves_sleeps_wakes_and_goes(site: Site, cluster_node: 
 
     token = site.services("token", "web").strip()
     assert len(token) > 40
-    site.services("apply", web=web(expose=expose, args=[], labels={"hall": "b"}))
+    told = site.services("apply", web=web(expose=expose, labels={"hall": "b"}))
+    assert "web: deployments/web changed" in told
+    assert "ingresses" not in told
     assert site.services("token", "web").strip() == token
     assert not site.has("horizontalpodautoscalers/web"), "what is no longer wanted is gone"
     until(site, "web", "serving")
