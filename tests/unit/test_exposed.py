@@ -361,6 +361,11 @@ def test_the_daemon_needs_no_file_of_a_service_and_an_empty_one_lets_nobody_in(c
     assert "services.web.token: the-token is empty" in done.stderr
 
 
+def test_a_login_in_the_clear_is_noted(config: Path) -> None:
+    config.write_text(CONFIG.replace("auth: own", "auth: own, expose: {host: web.example.org}"))
+    assert "services.web.expose: has no tls_secret" in dcnios("check", "--config", "c.yaml").stderr
+
+
 def test_a_mistake_in_a_service_is_told_with_its_place(config: Path) -> None:
     config.write_text(CONFIG.replace("auth: own", "auht: own"))
     done = dcnios("check", "--config", "c.yaml")
