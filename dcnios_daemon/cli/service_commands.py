@@ -81,7 +81,7 @@ def list_services(file: Path | None, *, as_json: bool) -> None:
 @json_option
 def render(names: tuple[str, ...], file: Path | None, *, as_json: bool) -> None:
     """Print the very objects that `apply` would send for these services (default: all), without secrets."""
-    settings = load(file, files=True)
+    settings = load(file, files=False)
     from dcnios_daemon.config import report
     from dcnios_daemon.exposed.objects import build
 
@@ -108,7 +108,7 @@ def apply(names: tuple[str, ...], file: Path | None, *, dry_run: bool, force: bo
     Done twice, nothing happens. What is no longer wanted of a service is deleted; other objects are never
     touched, and fields that others have set only with --force.
     """
-    settings = load(file, files=True)
+    settings = load(file, files=False)
     from dcnios_daemon.exposed import applying
     from dcnios_daemon.exposed.objects import build
 
@@ -220,7 +220,7 @@ async def _why_busy(if_idle: str) -> str | None:
 @config_option
 def run(name: str, file: Path | None) -> None:
     """Start notebook NAME on this machine, for you alone, until Ctrl-C. No cluster is needed."""
-    settings = load(file, files=True)
+    settings = load(file, files=False)
     from dcnios_daemon.exposed import local
     from dcnios_daemon.exposed.settings import Notebook
 

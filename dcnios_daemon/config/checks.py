@@ -43,8 +43,13 @@ def check(
 
 
 def check_files(settings: DaemonSettings, wrong: Wrong) -> None:
-    """Check that every file named by a ``…_file`` key can be read and, if it is a secret, holds one."""
-    _check_files(settings, (), wrong)
+    """Check that every file named by a ``…_file`` key can be read and, if it is a secret, holds one.
+
+    Not those of services: the daemon does not read them, and who brings services into a cluster has others.
+    """
+    for name in type(settings).model_fields:
+        if name != "services":
+            _check_member(getattr(settings, name), (name,), wrong)
 
 
 def _check_origins(name: str, route: object, sources: Mapping[str, Any], wrong: Wrong) -> None:

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
 from dcnios_daemon.config.model import DaemonSettings, renew
 from dcnios_daemon.core.settings import REDACTED, Secret, Settings
+from dcnios_daemon.exposed.settings import Service
 
 _SECRET_NAME = re.compile(r"passw|secret|token|credential|api_?key|access_?key|private_?key", re.IGNORECASE)
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]+@")
@@ -56,8 +57,12 @@ def notes(settings: DaemonSettings) -> list[str]:
     """What is allowed but hardly meant, a sentence each."""
     said = [] if settings.sources or settings.services else ["there is no source: nothing will ever happen"]
     taken = {source for route in settings.routes.values() for source in route.sources}
+    said += [f"sources.{name}: no route takes its events" for name in settings.sources if name not in taken]
     return said + [
-        f"sources.{name}: no route takes its events" for name in settings.sources if name not in taken
+        f"services.{name}.expose: has no tls_secret: logins cross the network in the clear, unless something "
+        "before the Ingress ends TLS"
+        for name, block in settings.services.items()
+        if (expose := cast("Service", block).expose) is not None and not expose.is_secure
     ]
 
 

@@ -13,13 +13,31 @@ from dcnios_daemon.kubernetes.marks import MANAGED_BY, MANAGER, SERVICE
 from dcnios_daemon.kubernetes.pods import Json
 
 FIELD_MANAGER = "dcnios-daemon"
+_WE = (FIELD_MANAGER, "Apply")
 _GATEWAY_API = "httproutes"
+
+
+class _Held(msgspec.Struct, rename="camel"):
+    """Who set which fields, and when that last changed."""
+
+    manager: str = ""
+    operation: str = ""
+    time: str = ""
+    fields_v1: Any = None
 
 
 class _Meta(msgspec.Struct, rename="camel"):
     labels: dict[str, str] = msgspec.field(default_factory=dict)
     resource_version: str = ""
+    generation: int = 0
     uid: str = ""
+    managed_fields: tuple[_Held, ...] = ()
+
+    def ours(self) -> object:
+        """What differs exactly when we change something. The version does so whenever a controller writes
+        the status, too."""
+        held = [item for item in self.managed_fields if (item.manager, item.operation) == _WE]
+        return self.generation, held
 
 
 class _There(msgspec.Struct):
@@ -67,7 +85,7 @@ async def apply(
             now = await _apply(session, wish, body, query | ({"force": "true"} if force else {}))
         if wish.is_read_at_start:
             made_of.append(now.metadata.resource_version)
-        if done := _difference(there, now):
+        if done := _difference(there, now, wish):
             yield f"{wish.path} {done}"
     kept = {wish.path for wish in wanted}
     for path, found in before.items():
@@ -105,10 +123,13 @@ def _is_ours(there: _There, name: str) -> bool:
     return labels.get(MANAGED_BY) == MANAGER and labels.get(SERVICE) == name
 
 
-def _difference(before: _There | None, now: _There) -> str:
+def _difference(before: _There | None, now: _There, wish: Object) -> str:
     if before is None:
         return "created"
-    return "" if before.metadata.resource_version == now.metadata.resource_version else "changed"
+    old, new = before.metadata, now.metadata
+    if wish.is_read_at_start:  # these have no status
+        return "" if old.resource_version == new.resource_version else "changed"
+    return "" if old.ours() == new.ours() else "changed"
 
 
 def _stamped(wish: Object, made_of: Sequence[str]) -> Json:

@@ -51,6 +51,8 @@ def config(service: Notebook, *, ip: str, base: str) -> str:
         "ServerApp.open_browser": False,
         "ServerApp.jpserver_extensions": {"jupyterfs.extension": True},  # its package (1.2.1) does not say so
         "ServerApp.contents_manager_class": "jupyterfs.metamanager.MetaManager",
+        "LabApp.news_url": None,  # nobody outside of the site is asked for anything
+        "LabApp.check_for_updates_class": "jupyterlab.NeverCheckForUpdate",
         "JupyterFs.allow_user_resources": False,
         "JupyterFs.surface_init_errors": True,
         "JupyterFs.resources": [_resource(bucket) for bucket in service.buckets],

@@ -10,7 +10,9 @@ from pathlib import Path
 import msgspec
 
 from dcnios_daemon.core.errors import DcniosError
+from dcnios_daemon.core.settings import Secret
 from dcnios_daemon.exposed import jupyter
+from dcnios_daemon.exposed.objects import revealed
 from dcnios_daemon.exposed.settings import Notebook
 
 _LOOPBACK = "127.0.0.1"
@@ -53,7 +55,7 @@ def prepare(name: str, service: Notebook, *, state: Path, environ: Mapping[str, 
             the running Python.
 
     Raises:
-        DcniosError: JupyterLab is not installed; says how to.
+        DcniosError: JupyterLab is not installed; says how to. Or a secret is empty.
         OSError: A secret's file or the folder cannot be read or written.
     """
     where = os.pathsep.join([str(Path(sys.executable).parent), environ.get("PATH", os.defpath)])
@@ -64,12 +66,13 @@ def prepare(name: str, service: Notebook, *, state: Path, environ: Mapping[str, 
     folder.mkdir(parents=True, exist_ok=True)
     config = folder / jupyter.CONFIG_NAME
     config.write_text(jupyter.config(service, ip=_LOOPBACK, base="/"), encoding="utf-8")
-    token = service.token.reveal() if service.token else secrets.token_urlsafe(_TOKEN_BYTES)
+    made_up = Secret(secrets.token_urlsafe(_TOKEN_BYTES))
+    token = revealed(service.token or made_up, f"services.{name}.token")
     given = {**environ, **jupyter.variables(service), **service.env, jupyter.TOKEN: token}
     if service.access_key and service.secret_key:
         given |= {
-            jupyter.ACCESS_KEY: service.access_key.reveal(),
-            jupyter.SECRET_KEY: service.secret_key.reveal(),
+            jupyter.ACCESS_KEY: revealed(service.access_key, f"services.{name}.access_key"),
+            jupyter.SECRET_KEY: revealed(service.secret_key, f"services.{name}.secret_key"),
         }
     page = f"http://{_LOOPBACK}:{service.port}/lab"
     return Launch(

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from dcnios_daemon.core.errors import ConfigError
-from dcnios_daemon.core.settings import REDACTED
+from dcnios_daemon.core.settings import REDACTED, Secret
 from dcnios_daemon.exposed import jupyter
 from dcnios_daemon.exposed.reach import autoscaler, cron_jobs, entrance, inside
 from dcnios_daemon.exposed.settings import Container, Notebook, Service
@@ -101,6 +101,7 @@ def build(name: str, service: Service, *, image: str | None) -> list[Object]:
 
     Raises:
         ConfigError: It cannot work; names the key.
+        OSError: A secret's file cannot be read.
     """
     refuse(name, service, image=image)
     if not service.image:
@@ -155,16 +156,29 @@ def _object(
 def _secrets(make: Any, name: str, service: Service) -> list[Object]:  # noqa: ANN401 - a partial
     found = []
     if _token_variable(service) is not None:
-        given = service.token.reveal() if service.token else secrets.token_urlsafe(_TOKEN_BYTES)
-        data = {"token": _encoded(given)}
+        made_up = Secret(secrets.token_urlsafe(_TOKEN_BYTES))
+        data = {"token": _encoded(revealed(service.token or made_up, f"services.{name}.token"))}
         found.append(make("secrets", f"{name}-token", data=data, made_once=service.token is None))
     if isinstance(service, Notebook) and service.access_key and service.secret_key:
         data = {
-            "access_key": _encoded(service.access_key.reveal()),
-            "secret_key": _encoded(service.secret_key.reveal()),
+            "access_key": _encoded(revealed(service.access_key, f"services.{name}.access_key")),
+            "secret_key": _encoded(revealed(service.secret_key, f"services.{name}.secret_key")),
         }
         found.append(make("secrets", f"{name}-keys", data=data))
     return found
+
+
+def revealed(secret: Secret, where: str) -> str:
+    """The secret itself.
+
+    Raises:
+        ConfigError: Its file is empty: a program that is told an empty token lets everybody in.
+        OSError: Its file cannot be read.
+    """
+    text = secret.reveal()
+    if not text:
+        raise ConfigError(f"{where}: {secret.path} is empty")
+    return text
 
 
 def _encoded(text: str) -> str:

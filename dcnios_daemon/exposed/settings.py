@@ -58,10 +58,14 @@ class Expose(Settings):
         return self
 
     @property
+    def is_secure(self) -> bool:
+        """Whether it ends TLS, as far as can be known here."""
+        return bool(self.tls_secret or self.gateway)
+
+    @property
     def url(self) -> str:
         """What people open."""
-        secure = self.tls_secret or self.gateway
-        return f"{'https' if secure else 'http'}://{self.host}{self.path}"
+        return f"{'https' if self.is_secure else 'http'}://{self.host}{self.path}"
 
 
 class Sleep(Settings):

@@ -1,7 +1,9 @@
 """A notebook server over a real store, worked in a real browser: what is saved there is an object here."""
 
 import asyncio
+import datetime as dt
 import secrets
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,16 @@ import aiohttp
 import pytest
 import pytest_asyncio
 
+from dcnios_daemon.exposed.scaling import why_busy
 from tests.e2e.chromium import CHROMIUM, Page, browser
 from tests.e2e.stores import s3_client
+from tests.integration.services_rig import Site, until
+from tests.servers import versions
+from tests.servers.access import ClusterAccess
 from tests.servers.commands import MissingPartError
+from tests.servers.fixtures import ClusterNode
 from tests.servers.minio import S3Access
-from tests.servers.notebook import Notebook
+from tests.servers.notebook import Notebook, environment
 from tests.servers.workspace import Workspace
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
@@ -26,7 +33,7 @@ _TREE = "tree-finder-panel"
 _SHOWN = f"[...document.querySelectorAll('{_TREE}')].some(tree => tree.getClientRects().length)"
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def bucket_name() -> str:
     return f"notebook-{secrets.token_hex(4)}"
 
@@ -119,3 +126,67 @@ async def _object(client: Any, bucket: str, key: str, *, like: bytes) -> bytes:
     except TimeoutError:
         pass
     return body
+
+
+@pytest.fixture
+def site(kubernetes: ClusterAccess, namespace: str, tmp_path: Path) -> Site:
+    return Site(kubernetes, namespace, tmp_path)
+
+
+@pytest.mark.skipif(
+    f"{sys.version_info.major}.{sys.version_info.minor}" != versions.IMAGE_PYTHON,
+    reason="the packages are for this Python, and the image has another",
+)
+async def test_the_same_in_a_pod_of_a_real_node(
+    store: Any, minio: S3Access, bucket_name: str, site: Site, cluster_node: ClusterNode, workspace: Workspace
+) -> None:
+    """The node is this machine: the packages come from its disk, and the store is on its loopback."""
+    packages = environment(workspace.cache)
+    port = workspace.port()
+    folder = workspace.new_directory("jupyter-lab-in-image")
+    (folder / "jupyter-lab").write_text('#!/bin/sh\nexec python3 -m jupyterlab --allow-root "$@"\n')
+    (folder / "jupyter-lab").chmod(0o755)
+    lab = {
+        "kind": "notebook",
+        "image": cluster_node.image,
+        "endpoint": minio.endpoint,
+        "access_key": minio.access_key,
+        "secret_key": minio.secret_key,
+        "buckets": [bucket_name],
+        "port": port,
+        "resources": {"cpu": "1", "memory": "1Gi"},
+        "expose": {"host": "lab.example.org", "path": "/lab-of-one"},
+        "volumes": {
+            "packages": {"mount": str(packages), "host_path": str(packages), "read_only": True},
+            "program": {"mount": "/opt/lab", "host_path": str(folder), "read_only": True},
+        },
+        "env": {
+            "PATH": "/opt/lab:/usr/bin:/bin",
+            "PYTHONPATH": str(next(packages.glob("lib/python3*/site-packages"))),
+            "JUPYTERLAB_DIR": str(packages / "share/jupyter/lab"),
+            "HOME": "/tmp",
+        },
+        "pod": {
+            "hostNetwork": True,
+            "securityContext": {"runAsUser": 0},
+            "containers": [{"name": "service", "imagePullPolicy": "IfNotPresent"}],
+        },
+    }
+    await asyncio.to_thread(site.services, "apply", lab=lab)
+    await asyncio.to_thread(until, site, "lab", "serving")
+    token = (await asyncio.to_thread(site.services, "token", "lab")).strip()
+    page = f"http://127.0.0.1:{port}/lab-of-one"
+    async with aiohttp.ClientSession() as session:
+        async with session.get(f"{page}/jupyterfs/resources") as answer:
+            assert answer.status == 403
+        session.headers["Authorization"] = f"token {token}"
+        async with session.get(f"{page}/jupyterfs/resources") as answer:
+            [tree] = await answer.json()
+        assert (tree["name"], tree["init"]) == (bucket_name, True), tree
+        async with session.get(f"{page}/api/contents/{tree['drive']}:results/one.txt") as answer:
+            assert (await answer.json())["content"] == "from the cluster\n"
+        now = dt.datetime.now(dt.UTC)
+        assert await why_busy(f"{page}/api", token, idle_for=0, now=now) is None
+        assert "used" in str(await why_busy(f"{page}/api", token, idle_for=3600, now=now))
+    assert token not in await asyncio.to_thread(site.services, "logs", "lab")
+    await asyncio.to_thread(site.services, "delete", "lab")

@@ -349,6 +349,23 @@ def test_check_takes_services_alone_and_shows_no_token(config: Path) -> None:
     assert "services.web-: objects are called so" in done.stderr
 
 
+def test_the_daemon_needs_no_file_of_a_service_and_an_empty_one_lets_nobody_in(config: Path) -> None:
+    config.write_text(CONFIG.replace("auth: own", "token_variable: T, token_file: the-token"))
+    assert dcnios("check", "--config", "c.yaml").exit_code == 0
+    done = dcnios("services", "render", "web", "--config", "c.yaml")
+    assert done.exit_code == 1
+    assert "the-token: No such file" in done.stderr
+    config.with_name("the-token").touch()
+    done = dcnios("services", "render", "web", "--config", "c.yaml")
+    assert done.exit_code == 2
+    assert "services.web.token: the-token is empty" in done.stderr
+
+
+def test_a_login_in_the_clear_is_noted(config: Path) -> None:
+    config.write_text(CONFIG.replace("auth: own", "auth: own, expose: {host: web.example.org}"))
+    assert "services.web.expose: has no tls_secret" in dcnios("check", "--config", "c.yaml").stderr
+
+
 def test_a_mistake_in_a_service_is_told_with_its_place(config: Path) -> None:
     config.write_text(CONFIG.replace("auth: own", "auht: own"))
     done = dcnios("check", "--config", "c.yaml")

@@ -121,6 +121,10 @@ def _expose(service: Service, block: Block) -> None:
         f", node port {', '.join(map(quoted, nodes))}" if nodes else ""
     )
     public = "" if (said["set_auth"] or "").lower() == "true" else "; set_auth is not true: it was public"
-    what = f"servers are not run here yet ({where}{'; ' if shown else ''}{shown}{public})"
-    service.notes.cannot(block.path, f"{what}: keep its Deployment, Service and Ingress, or let OSCAR run it")
+    what = f"a server is no route ({where}{'; ' if shown else ''}{shown}{public})"
+    service.notes.cannot(
+        block.path,
+        f"{what}: write it as a service of kind container or notebook, and say who asks visitors for a "
+        "login (docs/services.md)",
+    )
     block.close()
