@@ -93,6 +93,7 @@ class AttemptEnded(Signal):
     """An outcome was recorded."""
 
     name = "order.ended"
+    level = "debug"
     route: str
     order: str
     result: str
