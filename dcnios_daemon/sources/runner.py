@@ -270,8 +270,10 @@ class SourceRunner:
         self.status.state = state
         self.status.since = self._clock.now()
         self.status.again_at = None
-        if error is not None:
-            self.status.error = error
+        if state is SourceState.CONNECTED:
+            self.status.error = ""
+        elif error is not None:
+            self.status.error = self.status.last_error = error
 
     def _count(self, appended: Appended, *, unrouted: int) -> None:
         self.status.accepted += appended.accepted

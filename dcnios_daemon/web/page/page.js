@@ -60,7 +60,7 @@ function drawStatus(status) {
         source.state === "connected" ? "good" : "bad",
       ],
       [source.accepted, "number"],
-      [source.error ?? "", "bad"],
+      [source.error || source.last_error, source.error ? "bad" : "quiet"],
     ]),
     "no source is configured",
   );
