@@ -199,10 +199,7 @@ class SourceRunner:
         """Append and acknowledge; a stop meanwhile lets both end. Returns why the journal did not take it."""
         try:
             await unbroken(lambda: self._settle(source, batch, admissions), leave=FINISH_WITHIN)
-        except JournalFull as error:
-            return error
-        except JournalUnavailable as error:
-            telemetry.JournalFailed(error=str(error)).emit()
+        except (JournalFull, JournalUnavailable) as error:
             return error
         return None
 

@@ -70,6 +70,7 @@ class Api:
         take_levels(
             events=stats.events,
             size=stats.bytes,
+            log=stats.log_bytes,
             deliveries=stats.deliveries,
             routes=self._routes(),
             paused=stats.paused,

@@ -39,6 +39,7 @@ from dcnios_daemon.telemetry.events.journal import (
     GateOpened,
     GateShut,
     JournalFailed,
+    JournalLogStuck,
     JournalRecovered,
 )
 from dcnios_daemon.telemetry.events.kafka import (
@@ -93,6 +94,7 @@ __all__ = [
     "GateShut",
     "InputMalformed",
     "JournalFailed",
+    "JournalLogStuck",
     "JournalRecovered",
     "LeaveIsShort",
     "Listening",

@@ -88,7 +88,7 @@ function drawStatus(status) {
     meter,
     ` ${status.journal.events.toLocaleString()} of ${status.limits.max_events.toLocaleString()} events, ` +
       `${(status.journal.bytes / 1048576).toFixed(1)} of ${(status.limits.max_bytes / 1048576).toFixed(0)} MiB, ` +
-      `${status.journal.duplicates} seen again and left out`,
+      `${status.journal.duplicates} seen again and left out, log ${(status.journal.log_bytes / 1048576).toFixed(0)} MiB`,
   );
 }
 
