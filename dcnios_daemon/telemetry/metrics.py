@@ -59,6 +59,12 @@ EVENTS = Gauge("dcnios_journal_events", "Events that are not settled", registry=
 BYTES = Gauge("dcnios_journal_bytes", "Their bytes", registry=REGISTRY)
 LOG_BYTES = Gauge("dcnios_journal_log_bytes", "What the journal's log takes on the disk", registry=REGISTRY)
 DELIVERIES = Gauge("dcnios_deliveries", "Deliveries by state", ["route", "state"], registry=REGISTRY)
+SUSPENDED = Gauge(
+    "dcnios_orders_suspended",
+    "Orders that the sink's neighbour holds back (suspended Jobs); they count as running",
+    ["route"],
+    registry=REGISTRY,
+)
 PAUSED = Gauge("dcnios_route_paused", "1 while the route is paused", ["route"], registry=REGISTRY)
 AT_ONCE = Gauge(
     "dcnios_submissions_at_once",
@@ -118,6 +124,13 @@ def take_levels(
     for route, counts in deliveries.items():
         for state in _NOW if route else ():
             DELIVERIES.labels(route, state).set(counts.get(state, 0))
+
+
+def take_suspended(counts: Mapping[str, int]) -> None:
+    """Bring the levels of what is held back up to date: of these routes, and no others."""
+    SUSPENDED.clear()
+    for route, n in counts.items():
+        SUSPENDED.labels(route).set(n)
 
 
 def forget_paces() -> None:

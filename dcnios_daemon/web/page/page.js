@@ -74,7 +74,8 @@ function drawStatus(status) {
       [route.run],
       name in paused ? [`paused since ${new Date(paused[name] * 1000).toLocaleString([], { hour12: false })}`, "bad"] : ["going", "good"],
       ...states.map((state) => [
-        (status.journal.deliveries[name] ?? {})[state] ?? 0,
+        ((status.journal.deliveries[name] ?? {})[state] ?? 0) +
+          (state === "running" && route.suspended ? ` (${route.suspended} suspended)` : ""),
         state === "dead" && (status.journal.deliveries[name] ?? {}).dead ? "number bad" : "number",
       ]),
     ]),
