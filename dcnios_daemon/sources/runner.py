@@ -10,7 +10,6 @@ bytes, :mod:`~dcnios_daemon.sources.admission` makes every event fit for the jou
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Never
 
@@ -23,7 +22,7 @@ from dcnios_daemon.core.errors import (
     Malformed,
     SourceError,
 )
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import backoff, pause_after
 from dcnios_daemon.core.ports import (
     Admission,
     Appended,
@@ -285,7 +284,7 @@ class SourceRunner:
 
 
 def _pause(failures: int) -> float:
-    return backoff(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
+    return pause_after(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE)
 
 
 def _longest_pause(failures: int) -> float:
