@@ -1,5 +1,7 @@
 """Saying what is wrong with a neighbour or a route: once a minute at most, however many orders meet it."""
 
+from collections import Counter
+
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.patience import Seldom
 from dcnios_daemon.telemetry import events as telemetry
@@ -38,3 +40,21 @@ class Voice:
             telemetry.SubmissionsResumed(**self._who, put_off=self._put_off).emit()
             self._trouble_is_known = False
         self._put_off = 0
+
+
+class Deaths:
+    """Tells of deliveries that were given up."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seldom: dict[str, Seldom] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def died(self, route: str, *, deliveries: int, result: str, reason: str) -> None:
+        """Those of an order of the route."""
+        self._unsaid[route] += deliveries
+        if route not in self._seldom:
+            self._seldom[route] = Seldom(self._clock, every=EVERY)
+        if self._seldom[route].is_time():
+            died = self._unsaid.pop(route)
+            telemetry.DeliveriesDied(route=route, died=died, result=result, reason=reason).emit()

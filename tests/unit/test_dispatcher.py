@@ -17,7 +17,9 @@ from dcnios_daemon.dispatch import doubts, neighbours, pace
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.limits import Limits
 from dcnios_daemon.dispatch.route import Route
-from dcnios_daemon.telemetry.events import Signal
+from dcnios_daemon.dispatch.voice import Deaths
+from dcnios_daemon.telemetry.events import DeliveriesDied, Signal
+from tests.clocks import ManualClock
 from tests.fakes.memory_journal import MemoryJournal
 
 NO_LIMITS = Limits()
@@ -210,6 +212,21 @@ async def test_what_is_said_of_each_event_is_debug_whatever_becomes_of_it(
     of_orders = [one for one in said if hasattr(one, "order")]
     assert {one.name for one in of_orders} == {"order.submitted", "order.put_off", "order.ended"}
     assert {one.level for one in of_orders} == {"debug"}
+    [died] = [one for one in said if isinstance(one, DeliveriesDied)]
+    assert (died.route, died.died, died.level) == ("r", 1, "warning"), "the second is not said for a minute"
+
+
+def test_how_many_died_is_said_once_a_minute_for_each_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[DeliveriesDied] = []
+    monkeypatch.setattr(DeliveriesDied, "emit", lambda self: said.append(self))  # noqa: PLW0108 - a method
+    clock = ManualClock()
+    deaths = Deaths(clock)
+    for _ in range(150):
+        for route, size in (("one", 1), ("batched", 10)):
+            deaths.died(route, deliveries=size, result="script", reason="Error")
+        clock.pass_time(1)
+    assert [one.died for one in said if one.route == "one"] == [1, 60, 60]
+    assert [one.died for one in said if one.route == "batched"] == [10, 600, 600]
 
 
 async def test_an_event_becomes_an_order_and_its_outcome_settles_it() -> None:

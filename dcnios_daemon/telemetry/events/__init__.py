@@ -17,6 +17,7 @@ A new one goes into the module of what it tells of, not of who says it, and into
 
 from dcnios_daemon.telemetry.events.dispatch import (
     AttemptEnded,
+    DeliveriesDied,
     OrderPutOff,
     OrderSubmitted,
     RoutePaused,
@@ -86,6 +87,7 @@ from dcnios_daemon.telemetry.events.staging import LeaveIsShort
 __all__ = [
     "AttemptEnded",
     "ChannelContested",
+    "DeliveriesDied",
     "DirectoriesWatched",
     "EventsAccepted",
     "FilesKept",

@@ -109,6 +109,22 @@ class AttemptEnded(Signal):
             metrics.DEAD.labels(self.route).inc()
 
 
+class DeliveriesDied(Signal):
+    """Deliveries of a route were given up: somebody may want to replay or drop them. Said once a minute at
+    most for each route; ``order.ended`` tells of each."""
+
+    name = "deliveries.died"
+    level = "warning"
+    route: str
+    died: int
+    """Since this was last said."""
+    result: str
+    """What became of the last of them ..."""
+    reason: str
+    """... and why."""
+    advice: str = "dcnios queue dead tells more"
+
+
 class RoutePaused(Signal):
     """Somebody has paused a route, now or in an earlier life. What it has in flight ends as always."""
 
