@@ -1,12 +1,14 @@
 """How the daemon is: what ``/readyz`` and ``/api/v1/status`` say of it."""
 
 import functools
+from collections import Counter
 from typing import Any
 
 import msgspec
 
 from dcnios_daemon import __version__
 from dcnios_daemon.app.parts import Parts
+from dcnios_daemon.core.ports import Suspending
 
 
 def watch_health(parts: Parts) -> None:
@@ -33,10 +35,20 @@ def _routes(parts: Parts, sink: str) -> list[str]:
     return [name for name, route in parts.settings.sendings.items() if route.run.kind == sink]
 
 
+def _suspended(parts: Parts) -> Counter[str]:
+    """Route to how many of its orders its sink's neighbour holds back."""
+    counts: Counter[str] = Counter()
+    for sink in parts.sinks.values():
+        if isinstance(sink, Suspending):
+            counts.update(sink.suspended())
+    return counts
+
+
 def describe(parts: Parts) -> dict[str, Any]:
     """What ``/api/v1/status`` says beside the journal's counts."""
     reasons = dict(parts.health.reasons())
     settings = parts.settings
+    suspended = _suspended(parts)
     return {
         "instance": settings.daemon.instance,
         "version": __version__,
@@ -54,7 +66,12 @@ def describe(parts: Parts) -> dict[str, Any]:
         },
         "sinks": [msgspec.to_builtins(state) for state in parts.dispatcher.neighbours()],
         "routes": {
-            name: {"run": route.run.kind, "from": list(route.sources), "priority": route.priority}
+            name: {
+                "run": route.run.kind,
+                "from": list(route.sources),
+                "priority": route.priority,
+                "suspended": suspended[name],
+            }
             for name, route in settings.sendings.items()
         },
     }

@@ -5,6 +5,6 @@
 ``claims`` (with ``grouping`` for batches, ``pauses`` of routes), ``settling``, ``housekeeping``. ``gate``
 says when it is full; ``views`` shows it to people; ``records``, ``queries`` and ``steady`` are how rows,
 SQL and time are written down; ``migrations`` brings older files up to date. The file: ``store`` opens it,
-``sound`` says whether it still is, ``backup`` copies it, ``fsck`` mends it, ``salvage`` and ``pages`` read
-what is left of a damaged one.
+``disk`` watches it, ``sound`` says whether it still is, ``backup`` copies it, ``fsck`` mends it, ``salvage``
+and ``pages`` read what is left of a damaged one.
 """

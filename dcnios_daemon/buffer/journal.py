@@ -5,6 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from dcnios_daemon.buffer import claims, intake, pauses, settling, views
 from dcnios_daemon.buffer.books import Books
 from dcnios_daemon.buffer.gate import WatermarkGate, Watermarks
@@ -25,7 +27,7 @@ from dcnios_daemon.core.ports import (
     State,
     Stats,
 )
-from dcnios_daemon.telemetry.events import JournalFailed, JournalRecovered
+from dcnios_daemon.telemetry.events import JournalFailed, JournalLogStuck, JournalRecovered
 
 _WAITING = 4096
 """The most calls that wait for the thread; more wait to be let in."""
@@ -71,6 +73,8 @@ class SqliteJournal:
         self._writer: Writer | None = None
         self._books: Books
         self._failure: str | None = None
+        self._log_bytes = 0
+        self._said_stuck = 0
         self._make_result: MakeResult | None = None
 
     @property
@@ -168,7 +172,7 @@ class SqliteJournal:
     async def stats(self) -> Stats:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         self._opened()
-        return self._books.stats()
+        return replace(self._books.stats(), log_bytes=self._log_bytes)
 
     async def deliveries(
         self, *, state: State | None = None, route: str | None = None, after: int = 0, limit: int = 100
@@ -256,12 +260,22 @@ class SqliteJournal:
         elif news.failure is None and self._failure is not None:
             JournalRecovered().emit()
         self._failure = news.failure
+        self._log_bytes = news.log
+        self._complain_of_log(news.stuck)
         self.gate.set(news.failure or news.full)
         for job in news.jobs:
             _answer(job)
         if news.changed:
             for callback in self._callbacks:
                 callback()
+
+    def _complain_of_log(self, stuck: int) -> None:
+        """Once it begins, and whenever it has doubled since."""
+        if not stuck:
+            self._said_stuck = 0
+        elif stuck >= 2 * self._said_stuck:
+            self._said_stuck = stuck
+            JournalLogStuck(bytes=stuck).emit()
 
     def _give_back(self, made: Sequence[Claim]) -> None:
         if made and self._writer is not None:

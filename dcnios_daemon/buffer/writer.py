@@ -22,8 +22,8 @@ import msgspec
 
 from dcnios_daemon.buffer import claims, housekeeping, store
 from dcnios_daemon.buffer.books import Books
+from dcnios_daemon.buffer.disk import Disk, told
 from dcnios_daemon.buffer.gate import Watermarks
-from dcnios_daemon.buffer.queries import query
 from dcnios_daemon.buffer.steady import SteadyTime
 from dcnios_daemon.buffer.transaction import Transaction, load
 from dcnios_daemon.core.clock import Clock
@@ -37,9 +37,6 @@ GROUP = 1000
 POLL_SECONDS = 1.0
 """How often to look for changes by other processes, and at a failing disk."""
 _SWITCH_SECONDS = 0.00002
-_PROBE_BYTES = 1 << 16
-_LOG_BYTES = 128 << 20
-"""A longer log is a sign that the file takes nothing, or that someone has been reading it for long."""
 
 
 class Job:
@@ -70,6 +67,10 @@ class News(msgspec.Struct):
     """Why nothing more has room; None while there is room."""
     failure: str | None
     """Why the disk takes nothing; None while it does."""
+    log: int
+    """Bytes of the log beside the file."""
+    stuck: int
+    """Bytes of it that cannot be moved into the file although it is too long."""
     changed: bool
 
 
@@ -98,8 +99,8 @@ class Writer:
         self._connection: sqlite3.Connection
         self._books: Books
         self._steady: SteadyTime
+        self._disk: Disk
         self._version = 0
-        self._identity: tuple[int, int] = (0, 0)
         self._look_again = 0.0
         self._look_at_bytes = 0
         self._stopping = False
@@ -140,7 +141,7 @@ class Writer:
             self._open()
         except BaseException as error:  # noqa: BLE001 - handed to the caller of open
             self._lock.give_back()
-            self._post(_settle, self._opened, None, store.translated(error, self._path))
+            self._post(_settle, self._opened, None, told(error, self._path)[0])
             return
         self._report([], changed=False)
         self._post(_settle, self._opened, None, None)
@@ -155,7 +156,7 @@ class Writer:
         self._connection = store.connect(self._path, create=not self._terms.shared)
         self._books = load(self._connection)
         self._version = self._data_version()
-        self._identity = store.identity(self._path)
+        self._disk = Disk(self._connection, self._path)
         self._steady = SteadyTime(self._clock, floor=self._books.meta["clock"])
 
     def _close(self) -> BaseException | None:
@@ -163,7 +164,7 @@ class Writer:
             if not self._terms.shared:
                 # A disk that is full now loses nothing: what stays in the log is read from there next time.
                 with contextlib.suppress(sqlite3.OperationalError):
-                    self._checkpoint()
+                    self._disk.empty_log()
             self._connection.close()
         except sqlite3.Error as error:
             return store.translated(error, self._path)
@@ -219,7 +220,7 @@ class Writer:
                 for job in jobs:
                     self._attempt([job])
                 return
-            self._failed(store.translated(error, self._path), jobs)
+            self._failed(self._disk.told(error), jobs)
             changed = False
         if jobs or changed or self._failure:
             self._report(jobs, changed=changed)
@@ -227,7 +228,8 @@ class Writer:
     def _report(self, jobs: list[Job], *, changed: bool) -> None:
         books = self._books
         full = self._terms.marks.look(books.number("events"), books.number("bytes"))
-        self._post(self._tell, News(jobs, books, full, self._failure, changed))
+        disk = self._disk
+        self._post(self._tell, News(jobs, books, full, self._failure, disk.log, disk.stuck, changed))
 
     def _transact(self, jobs: list[Job]) -> bool:
         """One transaction. Returns whether someone should look at the journal anew."""
@@ -304,43 +306,30 @@ class Writer:
         """See whether the file is still the one that the path means, whether a disk that failed takes data
         again, and whether it has room for more events."""
         try:
-            if store.identity(self._path) != self._identity:
-                self._failure = f"{self._path} was moved or replaced while in use: restart the daemon"
+            moved = self._disk.moved()
+            if moved:
+                self._failure = moved
             elif self._failure and not self._damaged:
-                self._probe()
+                self._disk.probe()
                 self._failure = None
                 self._report([], changed=True)
             if not self._terms.shared:
                 self._look_at_room()
-                if store.log_size(self._path) > _LOG_BYTES:
-                    self._move_log()
         except (OSError, sqlite3.Error) as error:
             self._roll_back()
             self._failure = str(store.translated(error, self._path))
             # On a full disk the room that the log takes may be all that is missing.
             with contextlib.suppress(sqlite3.Error):
-                self._checkpoint()
+                self._disk.empty_log()
 
     def _look_at_room(self) -> None:
-        marks = self._terms.marks
-        before = marks.shortage
-        marks.shortage = store.shortage(self._connection, self._path, before=before is not None)
-        if (marks.shortage is None) != (before is None):
+        """And at the log, which takes of it."""
+        marks, disk = self._terms.marks, self._disk
+        before = marks.shortage is None, disk.log, disk.stuck
+        marks.shortage = disk.shortage(before=marks.shortage is not None)
+        disk.tend_log()
+        if (marks.shortage is None, disk.log, disk.stuck) != before:
             self._report([], changed=False)
-
-    def _move_log(self) -> None:
-        """Of a log that only grows, SQLite moves nothing into the file any more. It tells nobody why."""
-        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
-
-    def _checkpoint(self) -> None:
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-    def _probe(self) -> None:
-        for size in (_PROBE_BYTES, 0):
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(query("fill_probe"), {"bytes": size})
-            self._connection.execute("COMMIT")
-        store.settle_log(self._connection, self._path)
 
 
 def _by_body(jobs: Sequence[Job]) -> dict[Body, list[Job]]:

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from dcnios_daemon.core.patience import backoff
 from dcnios_daemon.core.ports import Dead, Decision, Failure, Outcome, Retry, Succeed
 
 _MAY_HAVE_RUN = frozenset({Failure.UNKNOWN, Failure.SUSPICIOUS})
@@ -38,13 +39,3 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         if not to_be_parted and (not wanted or attempt >= self.attempts):
             return Dead()
         return Retry(at=now + backoff(attempt, first=self.backoff, most=self.max_backoff, dice=dice))
-
-
-def backoff(attempt: int, *, first: float, most: float, dice: float) -> float:
-    """Seconds to wait after the ``attempt``-th failure (from 1): doubling, capped, half of it random.
-
-    >>> backoff(1, first=2, most=600, dice=0), backoff(3, first=2, most=600, dice=0.5)
-    (1.0, 6.0)
-    """
-    ceiling = min(most, first * 2.0 ** min(attempt - 1, 60))
-    return ceiling * (0.5 + dice / 2)

@@ -180,10 +180,16 @@ class Dispatcher:
         while not self._queue.full() and (order := self._neighbours.next_parked(self._book.awaits)):
             self._enqueue(order)
         stats = await self._journal.stats()
+        self._forget_retired()
         self._notice_pauses(frozenset(stats.paused))
         return self._turns.next(
             route for route in self._routes if self._has_room() and self._may_go(route, stats)
         )
+
+    def _forget_retired(self) -> None:
+        for name in [name for name in self._retired if self._book.is_idle(name)]:
+            self._retired.discard(name)
+            del self._routes[name], self._batches[name]
 
     def _notice_pauses(self, paused: frozenset[str]) -> None:
         before, self._paused = self._paused, paused
@@ -265,6 +271,7 @@ class Dispatcher:
                 self._awake()  # there is room in the queue
                 if order.run is not None:
                     await self._send(order, order.run)
+            del order  # or its plan, and the plan's connections, would live until the next one comes
 
     async def _send(self, order: OpenOrder, route: Route) -> None:
         if not self._book.awaits(order):

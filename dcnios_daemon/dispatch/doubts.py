@@ -7,11 +7,10 @@ stays taken until the sink has looked, and the token as long as the first try ma
 
 import asyncio
 import itertools
-import random
 from collections.abc import Awaitable, Callable
 
 from dcnios_daemon.core.errors import DcniosError
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import pause_after
 from dcnios_daemon.core.ports import Failure, Outcome
 from dcnios_daemon.dispatch.neighbours import FIRST_PAUSE, LONGEST_PAUSE
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook
@@ -72,8 +71,7 @@ class Doubts:
             there, why = await _look(order, route)
             if there is not None or not self._book.awaits(order):
                 return there
-            dice = random.random()  # noqa: S311 - spreads looks, keeps no secret
-            await self._wait(order, why, backoff(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=dice))
+            await self._wait(order, why, pause_after(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE))
         return None
 
     async def _wait(self, order: OpenOrder, why: str, pause: float) -> None:

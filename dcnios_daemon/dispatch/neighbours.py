@@ -6,13 +6,12 @@ journal again and again, and the other routes go on.
 """
 
 import math
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
 from dcnios_daemon.core.clock import Clock
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import pause_after
 from dcnios_daemon.dispatch.orders import OpenOrder
 from dcnios_daemon.dispatch.pace import Pace
 from dcnios_daemon.dispatch.route import Route
@@ -210,9 +209,7 @@ class Neighbours:
             self._to(route).pace.withdrawn(order)
         else:
             self._to(route).pace.failed(order, self._clock.monotonic())
-        dice = random.random()  # noqa: S311 - spreads retries, keeps no secret
-        failures = failing.cooldown.failures
-        grown = backoff(failures + 1, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=dice)
+        grown = pause_after(failing.cooldown.failures + 1, first=FIRST_PAUSE, most=LONGEST_PAUSE)
         asked = answer.asked
         pause = min(asked, LONGEST_ASKED) if asked is not None and asked > 0 else grown
         failing.cooldown.failed(order, pause)

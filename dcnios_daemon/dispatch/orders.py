@@ -53,6 +53,11 @@ class OrderBook:
         """The open order of that name."""
         return self._orders.get(name)
 
+    def is_idle(self, route: str) -> bool:
+        """Whether none of the route is open."""
+        own = self.by_route.get(route)
+        return own is None or own.open == 0
+
     def room(self, route: str) -> float:
         """How many orders of the route may be claimed now."""
         return min(self.total.room(), self.by_route[route].room())

@@ -10,6 +10,7 @@ from dcnios_daemon.core.ports import Dead, InFlight, Journal, Outcome, Retry
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook, claimed_for
 from dcnios_daemon.dispatch.route import Route
 from dcnios_daemon.dispatch.until_written import until_written
+from dcnios_daemon.dispatch.voice import Deaths
 from dcnios_daemon.telemetry import events as telemetry
 
 _NEVER_AGAIN = RetryPolicy(attempts=1)
@@ -32,6 +33,7 @@ class Outcomes:
         self._routes = routes
         self._clock = clock
         self._wake = wake
+        self._deaths = Deaths(clock)
 
     async def settle(self, outcome: Outcome, *, again: bool = True) -> None:
         """Record the outcome of an open order and what follows from it. Unknown orders are ignored.
@@ -58,14 +60,17 @@ class Outcomes:
         if not settled:
             return  # told twice
         then = {Retry: "retry", Dead: "dead"}.get(type(decision), "done")
+        result = str(outcome.failure or "succeeded")
         telemetry.AttemptEnded(
             route=order.route,
             order=order.name,
-            result=str(outcome.failure or "succeeded"),
+            result=result,
             exit_code=outcome.exit_code,
             reason=outcome.reason,
             then=then,
         ).emit()
+        if then == "dead":
+            self._deaths.died(order.route, deliveries=settled, result=result, reason=outcome.reason)
 
     async def give_back(self, order: OpenOrder, *, at: float | None, note: str) -> None:
         """The order does not exist at the neighbour: queue its deliveries again, same attempt."""

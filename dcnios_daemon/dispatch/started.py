@@ -77,6 +77,7 @@ class Started:
                 while not self._taken.empty():
                     orders.append(self._taken.get_nowait())
                 await until_written(partial(self._mark, orders))
+            del orders  # nothing need keep them, and their plans, until the next one comes
 
     async def _gather(self) -> None:
         if self._hurries or self._taken.qsize() >= self._together:

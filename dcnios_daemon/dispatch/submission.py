@@ -82,7 +82,12 @@ async def _submit(order: OpenOrder, route: Route) -> Answer:
 
 
 async def _send(order: OpenOrder, route: Route) -> None:
-    await route.plan.submit(made(order, route))
+    """What goes wrong is told without its frames. Whoever raises what they hold in a variable makes a ring of
+    the two, in which the plan, and connections that a reload has made needless, would live on for long."""
+    try:
+        await route.plan.submit(made(order, route))
+    except DcniosError as error:
+        raise error.with_traceback(None)  # noqa: B904 - it is the same one
 
 
 def made(order: OpenOrder, route: Route) -> Order:

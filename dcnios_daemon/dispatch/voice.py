@@ -1,6 +1,9 @@
 """Saying what is wrong with a neighbour or a route: once a minute at most, however many orders meet it."""
 
+from collections import Counter
+
 from dcnios_daemon.core.clock import Clock
+from dcnios_daemon.core.patience import Seldom
 from dcnios_daemon.telemetry import events as telemetry
 
 EVERY = 60.0
@@ -11,16 +14,15 @@ class Voice:
     """Speaks of one neighbour, or of one route."""
 
     def __init__(self, clock: Clock, *, sink: str = "", neighbour: str = "", route: str = "") -> None:
-        self._clock = clock
         self._who = {"sink": sink, "neighbour": neighbour, "route": route}
-        self._quiet_until: dict[str, float] = {}
+        self._of_failure, self._of_slowness = Seldom(clock, every=EVERY), Seldom(clock, every=EVERY)
         self._put_off = 0
         self._trouble_is_known = False
 
     def failed(self, error: str, *, again_in: float) -> None:
         """An order was put off."""
         self._put_off += 1
-        if self._may_speak_of("failure"):
+        if self._of_failure.is_time():
             telemetry.SubmissionsPaused(
                 **self._who, error=error, again_in=round(again_in, 1), put_off=self._put_off
             ).emit()
@@ -29,7 +31,7 @@ class Voice:
 
     def slow(self, *, seconds: float, at_once: int) -> None:
         """Answers come slowly, and fewer are asked for at the same time."""
-        if self._may_speak_of("slowness"):
+        if self._of_slowness.is_time():
             telemetry.SubmissionsSlowed(**self._who, seconds=round(seconds, 3), at_once=at_once).emit()
 
     def well(self) -> None:
@@ -39,9 +41,20 @@ class Voice:
             self._trouble_is_known = False
         self._put_off = 0
 
-    def _may_speak_of(self, what: str) -> bool:
-        now = self._clock.monotonic()
-        if now < self._quiet_until.get(what, 0.0):
-            return False
-        self._quiet_until[what] = now + EVERY
-        return True
+
+class Deaths:
+    """Tells of deliveries that were given up."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._seldom: dict[str, Seldom] = {}
+        self._unsaid: Counter[str] = Counter()
+
+    def died(self, route: str, *, deliveries: int, result: str, reason: str) -> None:
+        """Those of an order of the route."""
+        self._unsaid[route] += deliveries
+        if route not in self._seldom:
+            self._seldom[route] = Seldom(self._clock, every=EVERY)
+        if self._seldom[route].is_time():
+            died = self._unsaid.pop(route)
+            telemetry.DeliveriesDied(route=route, died=died, result=result, reason=reason).emit()

@@ -10,7 +10,6 @@ bytes, :mod:`~dcnios_daemon.sources.admission` makes every event fit for the jou
 
 import asyncio
 import contextlib
-import random
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Never
 
@@ -23,7 +22,7 @@ from dcnios_daemon.core.errors import (
     Malformed,
     SourceError,
 )
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import backoff, pause_after
 from dcnios_daemon.core.ports import (
     Admission,
     Appended,
@@ -199,10 +198,7 @@ class SourceRunner:
         """Append and acknowledge; a stop meanwhile lets both end. Returns why the journal did not take it."""
         try:
             await unbroken(lambda: self._settle(source, batch, admissions), leave=FINISH_WITHIN)
-        except JournalFull as error:
-            return error
-        except JournalUnavailable as error:
-            telemetry.JournalFailed(error=str(error)).emit()
+        except (JournalFull, JournalUnavailable) as error:
             return error
         return None
 
@@ -270,8 +266,10 @@ class SourceRunner:
         self.status.state = state
         self.status.since = self._clock.now()
         self.status.again_at = None
-        if error is not None:
-            self.status.error = error
+        if state is SourceState.CONNECTED:
+            self.status.error = ""
+        elif error is not None:
+            self.status.error = self.status.last_error = error
 
     def _count(self, appended: Appended, *, unrouted: int) -> None:
         self.status.accepted += appended.accepted
@@ -286,7 +284,7 @@ class SourceRunner:
 
 
 def _pause(failures: int) -> float:
-    return backoff(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
+    return pause_after(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE)
 
 
 def _longest_pause(failures: int) -> float:

@@ -24,7 +24,9 @@ class SourceStatus(msgspec.Struct, kw_only=True):
     since: float
     """When it came into this state."""
     error: str = ""
-    """Why it failed or is paused; after that, the last such reason."""
+    """Why it does not work; empty while it does."""
+    last_error: str = ""
+    """The last such reason, also when that is over."""
     again_at: float | None = None
     """While it has failed: when it is tried again."""
     accepted: int = 0

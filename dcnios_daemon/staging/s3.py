@@ -15,7 +15,7 @@ import aiohttp
 
 from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import pause_after
 from dcnios_daemon.core.ports import Download, Upload
 from dcnios_daemon.staging.s3_answers import S3Object, keeps_versions, parse_page, parse_versions
 from dcnios_daemon.staging.s3_calls import Call, SignedCalls
@@ -99,7 +99,7 @@ class S3Client:
             try:
                 return await self.read(bucket, query)
             except StoreUnavailable:
-                await asyncio.sleep(backoff(attempt, first=0.5, most=5, dice=0.5))
+                await asyncio.sleep(pause_after(attempt, first=0.5, most=5))
         return await self.read(bucket, query)
 
     @contextlib.asynccontextmanager

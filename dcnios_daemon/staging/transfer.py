@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import random
 import re
 import ssl
 from collections.abc import Awaitable, Callable
@@ -14,7 +13,7 @@ import aiohttp
 import msgspec
 
 from dcnios_daemon.core.errors import StoreError, StoreUnavailable
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import pause_after
 
 BLOCK = 256 * 1024
 """Bytes that are read or written at a time."""
@@ -66,8 +65,7 @@ async def patiently(action: Callable[[], Awaitable[T]], patience: Patience) -> T
                 raise StoreError(str(error)) from error
             if attempt == patience.tries:
                 raise
-        dice = random.random()  # noqa: S311 - spreads retries
-        await asyncio.sleep(backoff(attempt, first=patience.first, most=patience.most, dice=dice))
+        await asyncio.sleep(pause_after(attempt, first=patience.first, most=patience.most))
     raise StoreUnavailable("no try was allowed")
 
 

@@ -16,7 +16,7 @@ MALFORMED = Counter("dcnios_events_malformed", "Unreadable input", ["source"], r
 GATE_SHUT = Gauge("dcnios_gate_shut", "1 while the journal takes nothing", registry=REGISTRY)
 JOURNAL_FAILURES = Counter(
     "dcnios_journal_failures",
-    "Times that something could not be written for a failing disk",
+    "Times that the disk under the journal began to fail",
     registry=REGISTRY,
 )
 CONNECTED = Gauge("dcnios_source_connected", "1 while connected", ["source"], registry=REGISTRY)
@@ -57,7 +57,14 @@ WAIT = Histogram(
 )
 EVENTS = Gauge("dcnios_journal_events", "Events that are not settled", registry=REGISTRY)
 BYTES = Gauge("dcnios_journal_bytes", "Their bytes", registry=REGISTRY)
+LOG_BYTES = Gauge("dcnios_journal_log_bytes", "What the journal's log takes on the disk", registry=REGISTRY)
 DELIVERIES = Gauge("dcnios_deliveries", "Deliveries by state", ["route", "state"], registry=REGISTRY)
+SUSPENDED = Gauge(
+    "dcnios_orders_suspended",
+    "Orders that the sink's neighbour holds back (suspended Jobs); they count as running",
+    ["route"],
+    registry=REGISTRY,
+)
 PAUSED = Gauge("dcnios_route_paused", "1 while the route is paused", ["route"], registry=REGISTRY)
 AT_ONCE = Gauge(
     "dcnios_submissions_at_once",
@@ -93,6 +100,7 @@ def take_levels(
     *,
     events: int,
     size: int,
+    log: int,
     deliveries: Mapping[str, Mapping[str, int]],
     routes: Iterable[str],
     paused: Container[str],
@@ -102,6 +110,7 @@ def take_levels(
     Args:
         events: Events that are not settled.
         size: Their bytes.
+        log: What the journal's log takes on the disk.
         deliveries: Route to state to count.
         routes: Those that are configured.
         paused: Those that are paused.
@@ -111,9 +120,17 @@ def take_levels(
         PAUSED.labels(route).set(route in paused)
     EVENTS.set(events)
     BYTES.set(size)
+    LOG_BYTES.set(log)
     for route, counts in deliveries.items():
         for state in _NOW if route else ():
             DELIVERIES.labels(route, state).set(counts.get(state, 0))
+
+
+def take_suspended(counts: Mapping[str, int]) -> None:
+    """Bring the levels of what is held back up to date: of these routes, and no others."""
+    SUSPENDED.clear()
+    for route, n in counts.items():
+        SUSPENDED.labels(route).set(n)
 
 
 def forget_paces() -> None:

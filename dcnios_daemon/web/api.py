@@ -11,7 +11,7 @@ from dcnios_daemon.core.clock import iso
 from dcnios_daemon.core.errors import JournalCorrupt, JournalError, JournalUnavailable
 from dcnios_daemon.core.event import cloudevent
 from dcnios_daemon.core.ports import Delivery, Journal, State
-from dcnios_daemon.telemetry.metrics import forget_paces, take_levels, take_pace
+from dcnios_daemon.telemetry.metrics import forget_paces, take_levels, take_pace, take_suspended
 
 _TIMES = ("time", "accepted", "claimed", "submitted", "settled", "retry_at")
 _MOST = 1000
@@ -70,12 +70,16 @@ class Api:
         take_levels(
             events=stats.events,
             size=stats.bytes,
+            log=stats.log_bytes,
             deliveries=stats.deliveries,
             routes=self._routes(),
             paused=stats.paused,
         )
         forget_paces()
-        for state in self._status().get("sinks", ()):
+        status = self._status()
+        routes = status.get("routes", {})
+        take_suspended({name: route.get("suspended", 0) for name, route in routes.items()})
+        for state in status.get("sinks", ()):
             take_pace(
                 state["sink"],
                 state["neighbour"],

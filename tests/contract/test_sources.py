@@ -118,7 +118,7 @@ async def test_errors_at_any_append_lose_and_double_nothing(bench: Bench) -> Non
         await bench.journal.until(lambda: len(bench.journal.events) == 6)
         await bench.all_accepted()
         assert not bench.journal.refuse
-        assert running.status.error
+        assert running.status.last_error
 
 
 async def test_while_the_gate_is_shut_nothing_is_accepted_and_afterwards_everything(bench: Bench) -> None:

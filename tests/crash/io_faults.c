@@ -1,7 +1,7 @@
 /* Stands between a process and its file system (LD_PRELOAD), for files below $IO_FAULTS_UNDER:
  *
- * $IO_FAULTS_RULES  a file, read at every call: lines "write|fsync|read|open ERRNO [part of a path]". A call
- *                   that a rule names fails with that errno and does nothing.
+ * $IO_FAULTS_RULES  a file, read at every call: lines "write|fsync|read|open ERRNO [part of a path[$]]". A call
+ *                   that a rule names fails with that errno and does nothing. $ is the path's end.
  * $IO_FAULTS_LOG    every change that was made is appended here, in order: see tests/crash/power_cut.py.
  */
 #define _GNU_SOURCE
@@ -58,6 +58,13 @@ static const char *name_of(int file) {
     return file >= 0 && file < FILES ? names[file] : NULL;
 }
 
+/* Whether the path holds the part, at its end if the part ends with a $. */
+static int holds(const char *path, char *part) {
+    size_t whole = strlen(path), size = strlen(part);
+    if (!size || part[size - 1] != '$') return strstr(path, part) != NULL;
+    return --size <= whole && !strncmp(path + whole - size, part, size);
+}
+
 /* The errno that a rule wants, or 0. */
 static int wanted(const char *what, const char *path) {
     REAL(ssize_t, read, int, void *, size_t);
@@ -74,7 +81,7 @@ static int wanted(const char *what, const char *path) {
     while ((line = strsep(&rest, "\n"))) {
         char op[16], part[256] = "";
         int number;
-        if (sscanf(line, "%15s %d %255s", op, &number, part) >= 2 && !strcmp(op, what) && strstr(path, part))
+        if (sscanf(line, "%15s %d %255s", op, &number, part) >= 2 && !strcmp(op, what) && holds(path, part))
             return number;
     }
     return 0;

@@ -66,7 +66,8 @@ class Faults:
             self.env["IO_FAULTS_LOG"] = str(self.log)
 
     def fail(self, *calls: str, number: int = errno.EIO, part: str = "") -> None:
-        """From now on ``write``, ``fsync``, ``read`` or ``open`` fail for files whose path holds ``part``."""
+        """From now on ``write``, ``fsync``, ``read`` or ``open`` fail for files whose path holds ``part``, or
+        ends with it if that ends with ``$``."""
         text = "".join(f"{call} {number} {part}\n" for call in calls)
         aside = self._rules.with_suffix(".new")
         aside.write_text(text)

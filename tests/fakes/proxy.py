@@ -236,6 +236,7 @@ async def _pass_on(piece: bytes, writer: asyncio.StreamWriter) -> None:
 
 def _reset(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
-    if connection is not None:  # under TLS: it is closed already
+    # A closed one is gone under TLS; else it stays until its reader has noticed, but has no number any more.
+    if connection is not None and connection.fileno() != -1:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
     writer.transport.abort()

@@ -556,6 +556,6 @@ async def test_a_second_daemon_of_the_same_name_is_said(site: Site) -> None:
         other = site.build()
         await other.connect(None)
         async with asyncio.timeout(10):
-            while "two daemons" not in running.status.error:  # noqa: ASYNC110 - a status tells nobody
+            while "two daemons" not in running.status.last_error:  # noqa: ASYNC110 - a status tells nobody
                 await asyncio.sleep(0.005)
         await other.aclose()

@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from msgspec.structs import replace
@@ -21,6 +22,7 @@ from dcnios_daemon.kubernetes.cluster import KubernetesSettings
 from dcnios_daemon.sinks.job.sink import JobPlan, JobRun, JobSink
 from dcnios_daemon.sinks.kubernetes import ended_pods
 from dcnios_daemon.sinks.spec import SinkContext
+from tests.daemon import daemon, eventually
 from tests.fakes.desk import FakeDesk, flying, make_order
 from tests.servers.access import ClusterAccess
 from tests.servers.fixtures import ClusterNode
@@ -418,6 +420,50 @@ async def test_a_deleted_job_is_unknown_and_a_deleted_pod_is_no_script_failure(n
         await node.call("DELETE", f"pods/{found[0]['metadata']['name']}")
         assert (await node.desk.outcome(job.name, seconds=60)).failure is Failure.UNKNOWN
         assert (await node.desk.outcome(pod.name, seconds=60)).failure is Failure.INFRASTRUCTURE
+
+
+async def test_suspended_jobs_are_told_from_running_ones_on_every_surface(
+    tmp_path: Path, kubernetes: ClusterAccess, namespace: str
+) -> None:
+    job = {"kind": "job", "image": "localhost/none:0", "command": ["true"], "suspend": True}
+    settings = {
+        "kubernetes": {"namespace": namespace, "kubeconfig": str(kubernetes.kubeconfig)},
+        "sources": {"hooks": {"kind": "cloudevents"}},
+        "routes": {"keep": {"from": ["hooks"], "run": job}},
+    }
+    site = Site(kubernetes, namespace)
+    async with daemon(tmp_path, settings) as process, aiohttp.ClientSession() as session:
+
+        async def shown(count: int) -> bool:
+            route = (await process.get("/api/v1/status"))["routes"]["keep"]
+            async with session.get(f"{process.url}/metrics") as reply:
+                metrics = await reply.text()
+            told = f'dcnios_orders_suspended{{route="keep"}} {count}.0' in metrics
+            return told and route["suspended"] == count
+
+        assert await shown(0)
+        for number in range(3):
+            headers = {"ce-id": str(number), "ce-source": "/t", "ce-type": "t", "ce-specversion": "1.0"}
+            async with session.post(f"{process.url}/sources/hooks", headers=headers, data=b"") as reply:
+                assert reply.status == 200
+        await eventually(lambda: shown(3), "three are suspended", within=60)
+        first, second, _ = sorted(await site.names("jobs"))
+        await site.call("PATCH", f"jobs/{first}", {"spec": {"suspend": False}})
+        await eventually(lambda: shown(2), "one may run", within=60)
+        await process.kill()
+        await asyncio.to_thread(process.start)
+        await process.until_ready()
+        await eventually(lambda: shown(2), "a new life sees it, too", within=60)
+        await site.call("PATCH", f"jobs/{first}", {"spec": {"suspend": True}})
+        await eventually(lambda: shown(3), "the queue has taken it back", within=60)
+        await site.call("DELETE", f"jobs/{second}")
+        await eventually(lambda: shown(2), "what was deleted is not suspended", within=60)
+
+        async def running() -> bool:
+            return (await process.counts("keep")).get("running") == 2
+
+        await eventually(running, "they count as running", within=60)
+    await site.sink.aclose()
 
 
 async def test_a_suspended_job_has_neither_ended_nor_failed(node: Site) -> None:

@@ -123,6 +123,147 @@ async def test_a_disk_that_fails_is_told_everywhere_and_the_daemon_goes_on_when_
     assert len(_ran(tmp_path)) == 20
 
 
+async def _queue(process: DaemonProcess, *words: str) -> None:
+    command = [sys.executable, "-m", "dcnios_daemon", "queue", *words, "--config", str(process.config)]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True)
+
+
+async def _fill(process: DaemonProcess, count: int) -> None:
+    """Accept so many large events, of which none runs."""
+    await _queue(process, "pause", "keep")
+    answers = [(await _post(process, one, size=1_000_000))[0] for one in range(count)]
+    assert answers == [200] * count
+
+
+async def test_a_disk_that_cannot_be_read_is_told_everywhere_and_nothing_runs_twice_or_never(
+    tmp_path: Path,
+) -> None:
+    """Appends alone would not notice: what they need is in memory."""
+    path = tmp_path / "state" / "journal.db"
+    faults = await asyncio.to_thread(Faults, tmp_path / "faults", path.parent)
+    async with daemon(tmp_path, _settings(path, tmp_path), env=faults.env) as process:
+        await _fill(process, 40)
+        await process.kill()
+        await asyncio.to_thread(process.start)
+        await process.until_ready()
+        await asyncio.to_thread(faults.fail, "read", part="journal.db")
+        await _queue(process, "resume", "keep")
+
+        async def shut() -> bool:
+            return (await _post(process, 1000))[0] == 503
+
+        await eventually(shut, "the damage is met")
+        await _shut(process, "journal.db: Input/output error")
+        await asyncio.to_thread(faults.heal)
+        await process.until_ready()
+        assert "journal.recovered" in process.tail()
+        await _succeeded(process, 40)
+    assert len(_ran(tmp_path)) >= 40
+
+
+async def test_a_file_that_takes_nothing_while_its_log_does_is_told_before_the_log_fills_the_disk(
+    tmp_path: Path,
+) -> None:
+    """SQLite tells nobody that it cannot move its log into the file."""
+    path = tmp_path / "state" / "journal.db"
+    faults = await asyncio.to_thread(Faults, tmp_path / "faults", path.parent)
+    async with daemon(tmp_path, _settings(path, tmp_path), env=faults.env) as process:
+        await _fill(process, 1)
+        await asyncio.to_thread(faults.fail, "write", part="journal.db$")
+        accepted = 1
+        while (await _post(process, accepted, size=1_000_000))[0] == 200:
+            accepted += 1
+            assert accepted < 400, "it takes and takes"
+        assert accepted > 100
+        await _shut(process, "journal.db: ")
+        shown = (await process.get("/api/v1/status"))["journal"]["log_bytes"]
+        assert shown > 100 << 20
+        lines = (await _text(process, "/metrics"))[1].splitlines()
+        [level] = [line.split()[1] for line in lines if line.startswith("dcnios_journal_log_bytes ")]
+        assert float(level) == shown
+        said = process.log.read_text()
+        assert said.count('"journal.failed"') == 1, "it does not come and go"
+        await asyncio.to_thread(faults.heal)
+        await process.until_ready()
+        await process.kill()
+        await asyncio.to_thread(process.start)
+        await process.until_ready()
+        assert (await process.counts("keep"))["queued"] == accepted
+
+
+class Ext4:
+    """A real file system of 48 MiB in a file, that can meet an error."""
+
+    def __init__(self, image: Path, at: Path) -> None:
+        self.image, self.at = image, at
+
+    def make(self) -> None:
+        """Make and mount it. Skips the test where we may not."""
+        make, mount = shutil.which("mkfs.ext4", path="/usr/sbin:/sbin:/usr/bin"), shutil.which("mount")
+        with self.image.open("wb") as file:
+            file.truncate(48 << 20)
+        self.at.mkdir()
+        if not make or not mount:
+            pytest.skip("no mkfs.ext4, or no mount")
+        try:
+            _command(make, "-q", str(self.image))
+            self.mount()
+        except subprocess.CalledProcessError:
+            pytest.skip("may not mount a file system")
+
+    def mount(self) -> None:
+        _command("mount", "-o", "loop,errors=remount-ro", str(self.image), str(self.at))
+
+    def fail(self) -> None:
+        """As the kernel does when it meets an error: read-only from now on, whatever is open."""
+        _command("mount", "-o", "remount,abort", str(self.at))
+
+    def mend(self) -> None:
+        """What an operator does. (``fsck`` says 1 for: it was wrong and is right now.)"""
+        _command("umount", str(self.at))
+        subprocess.run(["fsck.ext4", "-p", str(self.image)], check=False, capture_output=True)
+        self.mount()
+
+
+def _command(*words: str) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
+@pytest.fixture
+def ext4(tmp_path: Path) -> Iterator[Ext4]:
+    """A file system of its own."""
+    made = Ext4(tmp_path / "image", tmp_path / "disk")
+    made.make()
+    yield made
+    subprocess.run(["umount", "--lazy", str(made.at)], check=True)
+
+
+async def test_a_file_system_that_turns_itself_read_only_is_told_everywhere_and_loses_nothing(
+    tmp_path: Path, ext4: Ext4
+) -> None:
+    """As ext4 does when it meets an error. Only unmounting ends it, so only a restart goes on."""
+    path = ext4.at / "state" / "journal.db"
+    process = DaemonProcess(tmp_path, _settings(path, tmp_path))
+    await asyncio.to_thread(process.start)
+    try:
+        await process.until_ready()
+        assert [(await _post(process, one))[0] for one in range(10)] == [200] * 10
+        await asyncio.to_thread(ext4.fail)
+        assert [(await _post(process, one))[0] for one in range(10, 15)] == [503] * 5
+        await _shut(process, "journal.db: ")
+        await process.stop()
+        assert "Traceback" not in process.tail()
+        await asyncio.to_thread(ext4.mend)
+        await asyncio.to_thread(process.start)
+        await process.until_ready()
+        assert [(await _post(process, one))[0] for one in range(20)] == [200] * 20
+        await _succeeded(process, 20)
+        await process.stop()
+    finally:
+        await process.kill()
+    assert len(_ran(tmp_path)) == 20
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 16 MiB."""

@@ -3,14 +3,18 @@
 import asyncio
 import contextlib
 import json
+import os
 import secrets
+import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import pytest
+import yaml
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 from aiokafka.admin import NewTopic
 from aiokafka.protocol.admin import CreateAclsRequest
@@ -24,6 +28,7 @@ from dcnios_daemon.sinks.kafka import KafkaRun, KafkaSink, check
 from dcnios_daemon.sinks.kafka.sink import KafkaPlan
 from dcnios_daemon.sinks.spec import SinkContext
 from dcnios_daemon.sources.kafka.records import Reader
+from tests.daemon import daemon, eventually
 from tests.fakes.desk import make_order
 from tests.integration.kafka_rig import admin_of
 from tests.servers.fixtures import KafkaAccess
@@ -78,6 +83,62 @@ async def submit(plan: KafkaPlan, *orders: Order) -> None:
     async with asyncio.timeout(30), asyncio.TaskGroup() as group:
         for order in orders:
             group.create_task(plan.submit(order))
+
+
+def _sockets(pid: int, port: int) -> int:
+    """How many connections the process has to that port."""
+    own = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            own.add(str(file.readlink()).removeprefix("socket:[").removesuffix("]"))
+    rows = [line.split() for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]]
+    return sum(row[2].endswith(f":{port:04X}") and row[9] in own for row in rows)
+
+
+async def test_after_a_reload_the_old_producer_is_gone(kafka: KafkaAccess, tmp_path: Path) -> None:
+    topic, port = await new_topic(kafka.bootstrap), int(kafka.bootstrap.rpartition(":")[2])
+    run = {"kind": "kafka", "bootstrap": [kafka.bootstrap], "topic": topic}
+    settings = {
+        "sources": {"hooks": {"kind": "cloudevents"}},
+        "routes": {"pass": {"from": ["hooks"], "run": run}},
+    }
+    async with daemon(tmp_path, settings) as process:
+
+        async def passed(number: int) -> int:
+            """Pass one on; the connections that are open then."""
+            headers = {"ce-id": str(number), "ce-source": "/t", "ce-type": "t", "ce-specversion": "1.0"}
+            async with (
+                aiohttp.ClientSession() as session,
+                session.post(f"{process.url}/sources/hooks", headers=headers, data=b"x") as reply,
+            ):
+                assert reply.status == 200
+
+            async def done() -> bool:
+                return (await process.counts("pass")).get("succeeded") == number
+
+            await eventually(done, f"{number} written", within=60)
+            return await asyncio.to_thread(_sockets, process.pid, port)
+
+        first = await passed(1)
+        assert first
+        for number in (2, 3, 4):
+            run["linger"] = f"{number}ms"
+            document = yaml.safe_load(process.config.read_text())
+            document["routes"]["pass"]["run"] = run
+            process.config.write_text(yaml.safe_dump(document))
+            os.kill(process.pid, signal.SIGHUP)
+
+            async def reloaded(times: int = number - 1) -> bool:
+                return process.tail().count("daemon.reloaded") == times
+
+            await eventually(reloaded, "the reload", within=60)
+            await passed(number)
+
+        async def as_before() -> bool:
+            return await asyncio.to_thread(_sockets, process.pid, port) <= first
+
+        await eventually(as_before, "the old producers' connections are closed", within=60)
+    assert len(await records(kafka.bootstrap, topic, 4)) == 4
 
 
 async def test_an_event_is_a_record_that_another_daemon_reads_as_the_same_event(kafka: KafkaAccess) -> None:

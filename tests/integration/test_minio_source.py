@@ -158,7 +158,7 @@ async def test_told_and_listed_is_one_event_and_overwriting_with_the_same_bytes_
         await site.bench.all_accepted()
         await _listed_again(site)
         await site.bench.all_accepted()
-        assert not running.status.error
+        assert not running.status.last_error
     first, second = site.events
     assert first.key != second.key
     assert first.attributes["etag"] == second.attributes["etag"]
@@ -326,7 +326,7 @@ async def test_versions_made_and_deleted_while_nobody_told_are_found(site: Site)
             await site.bench.all_accepted()
             await _listed_again(site)
             await site.bench.all_accepted()
-            assert not running.status.error
+            assert not running.status.last_error
         for event in site.events:
             if event.action is Action.CREATED:
                 version = event.attributes["version_id"]
@@ -400,7 +400,7 @@ async def test_a_key_is_the_same_told_in_either_way_or_listed_whatever_the_objec
             assert site.events[-1].action is Action.REMOVED
             await _until(lambda: site.events[-1].key in told["webhook"] & told["listen"])
             await site.bench.all_accepted()
-            assert not running.status.error
+            assert not running.status.last_error
 
 
 def _note_ways(site: Site, told: dict[str, set[str]]) -> None:
@@ -464,7 +464,7 @@ async def test_after_a_restart_of_the_store_the_gap_is_listed_and_the_stream_goe
             while site.events[-1].attributes["via"] != "listen":
                 await site.rig.upload(client, f"after-{len(site.rig.happened)}")
                 await site.bench.all_accepted()
-        assert not running.status.error
+        assert not running.status.last_error
     # Of which way is luck: a stream that is open again before the first upload hears them all.
     assert site.via().keys() <= {"listing", "listen"}
 
@@ -503,5 +503,5 @@ async def test_a_minio_that_keeps_its_stream_to_itself_is_said_and_the_listing_d
         await site.rig.happen(3)
         await site.bench.all_accepted()
         await _until(lambda: bool(lost))
-        assert not running.status.error
+        assert not running.status.last_error
     assert "use its webhook" in lost[0].error

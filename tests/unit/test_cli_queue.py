@@ -17,7 +17,7 @@ from dcnios_daemon.config.load import load
 from dcnios_daemon.config.sample import event_from_json
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
-from dcnios_daemon.core.ports import Admission, Dead, Failure, Journal, Outcome, Succeed
+from dcnios_daemon.core.ports import Admission, Dead, Failure, Journal, Outcome, State, Succeed
 
 CONFIG = """
 buffer: {path: j.db}
@@ -78,6 +78,12 @@ def fill(events: Sequence[Event], *, dead: int = 0, succeeded: int = 0) -> None:
             await work(journal)
 
     asyncio.run(inside())
+
+
+def test_every_state_and_every_class_of_failure_can_be_asked_for() -> None:
+    """They are written out in the commands, so that these start without the rest of the program."""
+    assert tuple(State) == queue_commands._STATES
+    assert tuple(Failure) == selection._FAILURES
 
 
 def test_an_empty_journal_has_helpful_words() -> None:

@@ -17,6 +17,9 @@ from dcnios_daemon.dispatch import doubts, neighbours, pace
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.limits import Limits
 from dcnios_daemon.dispatch.route import Route
+from dcnios_daemon.dispatch.voice import Deaths
+from dcnios_daemon.telemetry.events import DeliveriesDied, Signal
+from tests.clocks import ManualClock
 from tests.fakes.memory_journal import MemoryJournal
 
 NO_LIMITS = Limits()
@@ -187,6 +190,43 @@ async def test_a_neighbour_that_is_away_holds_up_its_own_routes_only(monkeypatch
         await house.give_to("o", 3, start=10)
         await other.until(3)
         assert len(house.plan.sent) == 1
+
+
+async def test_what_is_said_of_each_event_is_debug_whatever_becomes_of_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """At the level that people run with, a log does not grow with what goes through."""
+    said: list[Signal] = []
+    monkeypatch.setattr(Signal, "emit", lambda self: said.append(self))  # noqa: PLW0108 - a method
+    house = House(retry=RetryPolicy(attempts=1))
+    house.plan.answers = [StoreUnavailable("no link now"), None, None, OrderRefused("too large")]
+    async with house.running():
+        await house.give(3)
+        sent = await house.plan.until(4)
+        taken = [order for order in {order.name: order for order in sent}.values() if order is not sent[3]]
+        await house.until(State.RUNNING, 2)
+        await house.end(taken[0])
+        await house.end(taken[1], Failure.SCRIPT, exit_code=3)
+        await house.until(State.DEAD, 2)
+        await house.until(State.SUCCEEDED)
+    of_orders = [one for one in said if hasattr(one, "order")]
+    assert {one.name for one in of_orders} == {"order.submitted", "order.put_off", "order.ended"}
+    assert {one.level for one in of_orders} == {"debug"}
+    [died] = [one for one in said if isinstance(one, DeliveriesDied)]
+    assert (died.route, died.died, died.level) == ("r", 1, "warning"), "the second is not said for a minute"
+
+
+def test_how_many_died_is_said_once_a_minute_for_each_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[DeliveriesDied] = []
+    monkeypatch.setattr(DeliveriesDied, "emit", lambda self: said.append(self))  # noqa: PLW0108 - a method
+    clock = ManualClock()
+    deaths = Deaths(clock)
+    for _ in range(150):
+        for route, size in (("one", 1), ("batched", 10)):
+            deaths.died(route, deliveries=size, result="script", reason="Error")
+        clock.pass_time(1)
+    assert [one.died for one in said if one.route == "one"] == [1, 60, 60]
+    assert [one.died for one in said if one.route == "batched"] == [10, 600, 600]
 
 
 async def test_an_event_becomes_an_order_and_its_outcome_settles_it() -> None:

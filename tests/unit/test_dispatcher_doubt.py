@@ -1,6 +1,7 @@
 """An order that may exist at the neighbour, and orders whose route or sink is not what it was."""
 
 import asyncio
+import weakref
 from collections.abc import Sequence
 from typing import Any
 
@@ -169,6 +170,63 @@ async def test_an_order_in_doubt_goes_where_it_went_although_its_route_is_anothe
         await house.give(1, start=1)
         await elsewhere.until(1)
         assert [sent.key for sent in elsewhere.sent] != [order.key]
+
+
+async def test_a_new_address_is_for_new_orders_and_the_old_plan_is_kept_until_nobody_needs_it() -> None:
+    """Only the neighbour that was asked can say whether it has the order: asking another may run it twice."""
+    house = House(neighbour="http://old")
+    house.plan.answers = [None, *(SinkUnavailable("lost") for _ in range(10_000))]
+    old, elsewhere = weakref.ref(house.plan), ToyPlan()
+    async with house.running():
+        await house.give(1)
+        await house.end((await house.plan.until(1))[0])
+        await house.until(State.SUCCEEDED)
+        await house.give(1, start=1)
+        await house.plan.until(2)
+        await _readdress(house, elsewhere)
+        order = house.plan.sent[-1]
+        await house.give(1, start=2)
+        [other] = await elsewhere.until(1)
+        assert {sent.name for sent in house.plan.sent[1:]} == {order.name}
+        assert other.name != order.name
+        assert {state.neighbour for state in house.dispatcher.neighbours()} == {"http://old", "http://new"}
+        house.plan.answers.clear()
+        await house.until(State.RUNNING, 2)
+        await house.end(order)
+        await house.until(State.SUCCEEDED, 2)
+        assert len(elsewhere.sent) == 1
+        house.plan = elsewhere
+        await _gone(old)
+        assert {state.neighbour for state in house.dispatcher.neighbours()} == {"http://new"}
+
+
+async def _readdress(house: House, plan: ToyPlan) -> None:
+    house.routes["r"] = Route(name="r", plan=plan, sink="toy", neighbour="http://new")
+    house.dispatcher.change(house.routes, house.overall)
+
+
+async def _gone(old: "weakref.ref[ToyPlan]") -> None:
+    async with asyncio.timeout(10):
+        while old() is not None:  # noqa: ASYNC110 - it tells nobody
+            await asyncio.sleep(0.005)
+
+
+async def test_the_plan_of_a_route_that_is_gone_is_kept_until_its_last_order_has_ended() -> None:
+    house, other = House(), ToyPlan()
+    old = weakref.ref(house.plan)
+    async with house.running():
+        await house.give(1)
+        [order] = await house.plan.until(1)
+        await house.until(State.RUNNING)
+        house.routes = {"o": Route(name="o", plan=other, sink="toy")}
+        house.plan = other
+        house.dispatcher.change(house.routes, house.overall)
+        await house.give_to("o", 1, start=1)
+        await other.until(1)
+        assert old() is not None
+        await house.end(order)
+        await house.until(State.SUCCEEDED)
+        await _gone(old)
 
 
 async def test_noting_a_start_late_does_not_touch_the_next_attempt(monkeypatch: pytest.MonkeyPatch) -> None:

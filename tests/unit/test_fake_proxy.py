@@ -56,6 +56,21 @@ async def test_a_cut_is_a_reset_and_new_connections_are_taken(proxy: FaultyProxy
     await _close(again)
 
 
+async def test_it_may_be_cut_again_before_it_has_noticed_what_the_first_cut_did(proxy: FaultyProxy) -> None:
+    reader, writer = await _connected(proxy)
+    with proxy.frozen():
+        writer.write(b"held")
+        await writer.drain()
+        proxy.cut()
+        with pytest.raises(ConnectionResetError):
+            await reader.readexactly(1)
+        proxy.cut()
+    proxy.cut()
+    await _close(writer)
+    (_, again) = await _connected(proxy)
+    await _close(again)
+
+
 async def test_while_it_refuses_nobody_listens(proxy: FaultyProxy) -> None:
     reader, writer = await _connected(proxy)
     async with proxy.refusing():

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import sqlite3
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -12,12 +14,14 @@ import msgspec
 import pytest
 import pytest_asyncio
 
-from dcnios_daemon.buffer import claims
+from dcnios_daemon.buffer import claims, disk, writer
 from dcnios_daemon.buffer.journal import SqliteJournal
 from dcnios_daemon.buffer.transaction import Transaction
 from dcnios_daemon.core.ports import Admission, State
+from dcnios_daemon.telemetry.events import JournalLogStuck, Signal
 from tests.clocks import ManualClock
 from tests.contract.journal_rig import admit, make_event, make_journal, numbers
+from tests.daemon import eventually
 
 
 @pytest.fixture
@@ -195,3 +199,41 @@ async def test_retries_wait_no_longer_after_a_restart_under_an_earlier_wall_cloc
     clock.pass_time(60)
     assert numbers(await journal.claim("train", 1)) == [1]
     await journal.aclose()
+
+
+async def test_a_log_that_a_reader_keeps_from_being_moved_is_said_and_shown(
+    journal: SqliteJournal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A backup by another program, an ``sqlite3`` left open: nothing else tells before the disk is full."""
+    said: list[Signal] = []
+    monkeypatch.setattr(Signal, "emit", lambda self: said.append(self))  # noqa: PLW0108 - a method
+    monkeypatch.setattr(disk, "LOG_BYTES", 500_000)
+    monkeypatch.setattr(writer, "POLL_SECONDS", 0.02)
+    path = tmp_path / "journal.db"
+    async with contextlib.AsyncExitStack() as held:
+        reader = held.enter_context(contextlib.closing(sqlite3.connect(path, check_same_thread=False)))
+        await asyncio.to_thread(reader.executescript, "BEGIN; SELECT count(*) FROM events;")
+        for number in range(12):
+            await journal.append("uploads", admit(number, data=os.urandom(100_000)), None)
+
+        async def stuck() -> bool:
+            return any(isinstance(one, JournalLogStuck) for one in said)
+
+        await eventually(stuck, "it is said")
+        assert (await journal.stats()).log_bytes > 500_000
+        assert len([one for one in said if isinstance(one, JournalLogStuck)]) <= 2
+    assert journal.gate.reason is None, "nothing is lost, and there is room"
+
+    async def moved() -> bool:
+        await journal.append("uploads", admit(100), None)
+        frames = await asyncio.to_thread(_not_moved, path)
+        return frames == 0
+
+    await eventually(moved, "the log is moved into the file")
+
+
+def _not_moved(path: Path) -> int:
+    """Frames of the log that are not in the file."""
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        _, frames, moved = connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    return int(frames - moved)

@@ -149,8 +149,10 @@ async def test_after_an_error_it_goes_on_from_the_stored_cursor() -> None:
         await until(lambda: rig.said.count("connect 2") == 1)
         assert rig.said[:2] == ["connect None", "read"]
         assert rig.said.index("aclose") < rig.said.index("connect 2")
-        assert running.status.error == "reset by peer"
+        assert running.status.last_error == "reset by peer"
         assert running.status.accepted == 2
+        await until(lambda: running.status.state is SourceState.CONNECTED)
+        assert (running.status.error, running.status.trouble()) == ("", None), "it works again"
 
 
 async def test_a_refused_source_says_why_and_is_tried_again_later_and_later(
@@ -250,7 +252,7 @@ async def test_an_error_in_a_sources_own_work_builds_it_anew() -> None:
     rig.on["work"] = [fails(Disconnected("the stream ended"))]
     async with bench.running() as running:
         await until(lambda: rig.said.count("aclose") == 1 and "ack 1" in rig.said)
-        assert running.status.error == "the stream ended"
+        assert running.status.last_error == "the stream ended"
 
 
 async def test_a_stop_in_the_middle_of_an_append_lets_it_end_and_acknowledges() -> None:
@@ -322,8 +324,10 @@ async def test_the_gate_interrupts_a_read_that_waits() -> None:
         for _ in range(2):
             bench.gate.set("full")
             await until(lambda: running.status.state is SourceState.PAUSED)
+            assert running.status.error == "full"
             bench.gate.set(None)
             await until(lambda: running.status.state is SourceState.CONNECTED)
+            assert (running.status.error, running.status.last_error) == ("", "full")
         await until(lambda: rig.said.count("read") == 3)
     assert rig.said == ["connect None", *["read", "pause", "resume"] * 2, "read", "aclose"]
 
@@ -333,7 +337,7 @@ async def test_a_timeout_of_the_source_itself_is_an_error_like_any_other() -> No
     rig.on["read"] = [fails(TimeoutError("read timed out"))]
     async with bench.running() as running:
         await until(lambda: rig.said.count("connect None") == 2)
-        assert running.status.error == "read timed out"
+        assert running.status.last_error == "read timed out"
 
 
 async def test_a_damaged_journal_ends_it() -> None:
@@ -349,7 +353,7 @@ async def test_a_source_that_cannot_be_closed_does_not_hide_why_it_was_closed() 
     rig.on = {"read": [fails(Disconnected("gone"))], "aclose": [fails(OSError("bad file descriptor")), hangs]}
     async with asyncio.timeout(5), bench.running() as running:
         await until(lambda: rig.said.count("connect None") == 2)
-        assert running.status.error == "gone"
+        assert running.status.last_error == "gone"
 
 
 async def test_the_door_is_answered_whatever_state_the_source_is_in() -> None:

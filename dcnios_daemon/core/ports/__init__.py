@@ -19,7 +19,7 @@ from dcnios_daemon.core.ports.delivery import (
     Succeed,
 )
 from dcnios_daemon.core.ports.journal import Admission, Appended, Gate, Journal, MakeResult
-from dcnios_daemon.core.ports.sink import Desk, Order, Plan, Report, Sink
+from dcnios_daemon.core.ports.sink import Desk, Order, Plan, Report, Sink, Suspending
 from dcnios_daemon.core.ports.source import Batch, Ended, Following, Inbound, Receiver, Reply, Source, Working
 from dcnios_daemon.core.ports.store import Download, KeyedStore, Store, Upload
 
@@ -55,6 +55,7 @@ __all__ = [
     "Stats",
     "Store",
     "Succeed",
+    "Suspending",
     "Upload",
     "Working",
 ]

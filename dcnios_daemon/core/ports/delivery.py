@@ -158,6 +158,9 @@ class Stats(msgspec.Struct, frozen=True, kw_only=True):
     """When the oldest queued delivery's event was accepted, seconds since the epoch."""
     paused: Mapping[str, float] = {}
     """Routes that are paused, and since when, seconds since the epoch."""
+    log_bytes: int = 0
+    """What the log beside the journal's file takes on the disk. It is used anew from its beginning whenever
+    all of it is in the file: one that only grows is not moved there."""
 
     def in_flight(self, route: str | None = None) -> int:
         """Deliveries between claim and settlement, of one route or of all."""

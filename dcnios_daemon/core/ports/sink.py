@@ -1,7 +1,7 @@
 """Where orders go, and where their outcomes are handed in."""
 
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Protocol
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 import msgspec
 
@@ -112,4 +112,14 @@ class Sink(Protocol):
 
     async def aclose(self) -> None:
         """Release everything; running orders live on where they can."""
+        ...
+
+
+@runtime_checkable
+class Suspending(Protocol):
+    """A sink whose neighbour may hold back what it has taken (a Job that Kueue has not admitted yet)."""
+
+    def suspended(self) -> Mapping[str, int]:
+        """Route to how many of its orders are held back now, as they were last seen. They have not ended and
+        do not run, hold their slots, and count among the *running* deliveries."""
         ...

@@ -1,5 +1,6 @@
 """The sink that POSTs: an order is over when the receiver has answered."""
 
+import asyncio
 import base64
 from collections.abc import Callable
 from http import HTTPStatus
@@ -9,6 +10,7 @@ from yarl import URL
 
 from dcnios_daemon.core.ports import Desk, Order, Outcome
 from dcnios_daemon.sinks.at_once import Ended
+from dcnios_daemon.sinks.connections import Connection, Connections
 from dcnios_daemon.sinks.http.answer import failure
 from dcnios_daemon.sinks.http.client import Client
 from dcnios_daemon.sinks.http.message import message
@@ -24,9 +26,10 @@ def neighbour(run: HttpRun) -> str:
 class HttpPlan:
     """A route's ``run`` block. Implements :class:`~dcnios_daemon.core.ports.Plan`."""
 
-    def __init__(self, run: HttpRun, client: Client, ended: Ended, context: SinkContext) -> None:
-        self._run = run
-        self._client = client
+    def __init__(self, to: Connection[HttpRun, Client], ended: Ended, context: SinkContext) -> None:
+        self._to = to
+        self._run = to.run
+        self._client = to.client
         self._ended = ended
         self._clock = context.clock
 
@@ -70,19 +73,19 @@ class HttpSink:
     def __init__(self, context: SinkContext) -> None:
         self._context = context
         self._ended = Ended("Answered")
-        self._clients: list[Client] = []
+        self._connections: Connections[HttpRun, Client] = Connections()
 
     def plan(self, route: str, run: HttpRun) -> HttpPlan:  # noqa: ARG002 - nothing in it is the route's
-        """See :class:`~dcnios_daemon.core.ports.Sink`."""
-        client = Client(run, self._context.clock)
-        self._clients.append(client)
-        return HttpPlan(run, client, self._ended, self._context)
+        """See :class:`~dcnios_daemon.core.ports.Sink`. Equal blocks share their connections."""
+        to = self._connections.to(run, lambda: Client(run, self._context.clock))
+        return HttpPlan(to, self._ended, self._context)
 
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
         """See :class:`~dcnios_daemon.core.ports.Sink`."""
-        await self._ended.serve(desk, ready)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._connections.tidy(), name="http: connections")
+            await self._ended.serve(desk, ready)
 
     async def aclose(self) -> None:
         """Close all connections."""
-        for client in self._clients:
-            await client.aclose()
+        await self._connections.aclose()

@@ -5,7 +5,7 @@ nodes that are away, and an end is believed only when the wrapper's own line in 
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -131,6 +131,10 @@ class InterlinkSink:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._admission.watch(), name="interlink-admission")
             await self._follower.run(desk, ready)
+
+    def suspended(self) -> Mapping[str, int]:
+        """See :meth:`dcnios_daemon.core.ports.Suspending.suspended`."""
+        return self._follower.suspended()
 
     async def aclose(self) -> None:
         """Close the connections; Jobs live on."""

@@ -4,7 +4,7 @@ The name is a hash of route, key and attempt. On any doubt the Job is created ag
 success once the Job there is seen to bear our key.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -127,6 +127,10 @@ class JobSink:
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
         """Follow the Jobs to their end. See :meth:`dcnios_daemon.core.ports.Sink.serve`."""
         await self._follower.run(desk, ready)
+
+    def suspended(self) -> Mapping[str, int]:
+        """See :meth:`dcnios_daemon.core.ports.Suspending.suspended`."""
+        return self._follower.suspended()
 
     async def aclose(self) -> None:
         """Close the connections; Jobs live on."""

@@ -1,11 +1,13 @@
 """The sink that writes: an order is over when brokers have acknowledged its record."""
 
+import asyncio
 import base64
 from collections.abc import Callable
 from typing import Any
 
 from dcnios_daemon.core.ports import Desk, Order, Outcome
 from dcnios_daemon.sinks.at_once import Ended
+from dcnios_daemon.sinks.connections import Connection, Connections
 from dcnios_daemon.sinks.kafka.record import record
 from dcnios_daemon.sinks.kafka.settings import KafkaRun
 from dcnios_daemon.sinks.kafka.writer import Writer
@@ -20,9 +22,10 @@ def neighbour(run: KafkaRun) -> str:
 class KafkaPlan:
     """A route's ``run`` block. Implements :class:`~dcnios_daemon.core.ports.Plan`."""
 
-    def __init__(self, run: KafkaRun, writer: Writer, ended: Ended, context: SinkContext) -> None:
-        self._run = run
-        self._writer = writer
+    def __init__(self, to: Connection[KafkaRun, Writer], ended: Ended, context: SinkContext) -> None:
+        self._to = to
+        self._run = to.run
+        self._writer = to.client
         self._ended = ended
         self._clock = context.clock
         self._instance = context.instance
@@ -70,20 +73,22 @@ class KafkaSink:
         self._context = context
         self._make_writer = writer
         self._ended = Ended("Acknowledged")
-        self._writers: dict[KafkaRun, Writer] = {}
+        self._connections: Connections[KafkaRun, Writer] = Connections()
 
     def plan(self, route: str, run: KafkaRun) -> KafkaPlan:
         """See :class:`~dcnios_daemon.core.ports.Sink`. Equal blocks share a connection."""
         client = f"dcnios-{self._context.instance}-{route}"
-        if run not in self._writers:
-            self._writers[run] = self._make_writer(run, client=client, clock=self._context.clock)
-        return KafkaPlan(run, self._writers[run], self._ended, self._context)
+        to = self._connections.to(
+            run, lambda: self._make_writer(run, client=client, clock=self._context.clock)
+        )
+        return KafkaPlan(to, self._ended, self._context)
 
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
         """See :class:`~dcnios_daemon.core.ports.Sink`."""
-        await self._ended.serve(desk, ready)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._connections.tidy(), name="kafka: connections")
+            await self._ended.serve(desk, ready)
 
     async def aclose(self) -> None:
         """Disconnect."""
-        for writer in self._writers.values():
-            await writer.aclose()
+        await self._connections.aclose()

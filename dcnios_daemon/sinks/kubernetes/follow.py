@@ -6,7 +6,8 @@ is there is left alone, however old; one that is gone has perhaps run.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections import Counter
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -63,6 +64,8 @@ class Follower:
         self._judge = judge or by_exit_code
         self._live: set[str] = set()
         """Jobs seen and not seen to end: an end is news once."""
+        self._suspended: dict[str, str] = {}
+        """Those of them that may not run now, and their route's label."""
         self._ended: asyncio.Queue[Job | Outcome] = asyncio.Queue(_AHEAD)
         self._group: asyncio.TaskGroup
 
@@ -70,6 +73,11 @@ class Follower:
         """Follow the route's Jobs too, which stay ``keep`` seconds after their end; others are ignored."""
         self._keep[route] = keep
         self._labels.add(route_label(route))
+
+    def suspended(self) -> Mapping[str, int]:
+        """See :meth:`dcnios_daemon.core.ports.Suspending.suspended`."""
+        counts = Counter(self._suspended.values())
+        return {route: counts[route_label(route)] for route in self._keep}
 
     async def found(self, there: bytes) -> None:
         """Take in a Job that was there when it was to be made: the end of it may have been told when nobody
@@ -123,6 +131,7 @@ class Follower:
         known: set[str] | None = None
         present: set[str] = set()
         live: set[str] = set()
+        suspended: dict[str, str] = {}
 
         async def visit(jobs: Sequence[Job]) -> None:
             nonlocal known
@@ -133,13 +142,15 @@ class Follower:
                 present.add(name)
                 if first and name in doubtful and carries_secret(job):
                     await adopt(self._session, job.metadata)
+                if job.is_suspended:
+                    suspended[name] = job.metadata.labels[ROUTE]
                 if job.end is None:
                     live.add(name)
                 elif name in known:
                     await self._ended.put(job)
 
         await self._jobs.list(visit)
-        self._live = live
+        self._live, self._suspended = live, suspended
         if first and doubtful & present:
             await desk.confirm(sorted(doubtful & present))
         await self._settle([item for item in before if item.order not in present], desk, first=first)
@@ -177,6 +188,10 @@ class Follower:
         name = job.metadata.name
         if not self._is_ours(job):
             return
+        if job.is_suspended and change.type != "DELETED":
+            self._suspended[name] = job.metadata.labels[ROUTE]
+        else:
+            self._suspended.pop(name, None)
         news = name in self._live or change.type == "ADDED"
         if change.type != "DELETED" and job.end is None:
             self._live.add(name)

@@ -62,9 +62,16 @@ class JobStatus(Seen, frozen=True):
     completion_time: datetime | None = None
 
 
+class JobSpec(Seen, frozen=True):
+    """What was asked for."""
+
+    suspend: bool | None = None
+
+
 class Job(Thing, frozen=True):
     """https://kubernetes.io/docs/reference/kubernetes-api/workload-resources/job-v1/."""
 
+    spec: JobSpec = JobSpec()
     status: JobStatus = JobStatus()
 
     @property
@@ -72,6 +79,11 @@ class Job(Thing, frozen=True):
         """The condition that ended it. FailureTarget and SuccessCriteriaMet only announce it."""
         ends = (item for item in self.status.conditions if item.type in {"Complete", "Failed"})
         return next((item for item in ends if item.status == "True"), None)
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether it has neither ended nor may run: a queue (Kueue) has it, or has taken it back."""
+        return bool(self.spec.suspend) and self.end is None
 
 
 class Terminated(Seen, frozen=True):

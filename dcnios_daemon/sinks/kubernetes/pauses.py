@@ -1,12 +1,10 @@
 """Waiting between tries while a neighbour is away, and saying so."""
 
 import asyncio
-import math
-import random
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import DcniosError
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import Seldom, pause_after
 from dcnios_daemon.telemetry.events import SinkFailed
 
 FIRST, LONGEST = 0.5, 15.0
@@ -25,16 +23,14 @@ class Pauses:
         self._clock = clock
         self._failures = 0
         self._last = clock.monotonic()
-        self._said = -math.inf
+        self._seldom = Seldom(clock, every=EVERY)
 
     async def after(self, error: DcniosError) -> None:
         """Say what failed, once a minute at most, and wait."""
         now = self._clock.monotonic()
         self._failures = 1 if now - self._last > _FORGIVEN_AFTER else self._failures + 1
-        dice = random.random()  # noqa: S311 - spreads tries, keeps no secret
-        pause = backoff(self._failures, first=FIRST, most=LONGEST, dice=dice)
-        if now - self._said >= EVERY:
-            self._said = now
+        pause = pause_after(self._failures, first=FIRST, most=LONGEST)
+        if self._seldom.is_time():
             SinkFailed(sink=self._sink, error=str(error), again_in=round(pause, 1)).emit()
         await asyncio.sleep(pause)
         self._last = self._clock.monotonic()

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import pause_after
 from dcnios_daemon.core.ports import Desk, Failure, Order, Outcome, State
 from dcnios_daemon.core.templating import compile_tree, context
 from dcnios_daemon.sinks.process.attempt import Job, attempt
@@ -225,7 +225,7 @@ class ProcessSink:
                 await asyncio.to_thread(write, outcome)
                 break
             except OSError as error:
-                pause = backoff(attempts, first=1, most=30, dice=0.5)
+                pause = pause_after(attempts, first=1, most=30)
                 telemetry.SinkFailed(
                     sink="process", error=f"result of {outcome.order}: {error}", again_in=pause
                 ).emit()

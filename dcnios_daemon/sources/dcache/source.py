@@ -10,7 +10,7 @@ import msgspec
 
 from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import Rejected
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import backoff
 from dcnios_daemon.core.ports import Batch
 from dcnios_daemon.sources.dcache.client.channel import Channel
 from dcnios_daemon.sources.dcache.client.frontend import Frontend

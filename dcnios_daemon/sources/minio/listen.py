@@ -12,7 +12,6 @@ enough is closed, not caught up with.
 """
 
 import asyncio
-import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Never, Protocol
@@ -21,7 +20,7 @@ import aiohttp
 
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import Malformed, Rejected, StoreError, StoreUnavailable
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import pause_after
 from dcnios_daemon.sources.minio.filters import wanted_of
 from dcnios_daemon.sources.minio.records import Happening, read_line
 from dcnios_daemon.sources.minio.settings import MinioSettings
@@ -185,7 +184,7 @@ class Listener:
                 raise Rejected(f"cannot listen to {self.bucket}: {error}") from error
 
     async def _wait(self, broken: int, error: StoreUnavailable) -> None:
-        pause = backoff(broken, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
+        pause = pause_after(broken, first=FIRST_PAUSE, most=LONGEST_PAUSE)
         telemetry.StreamLost(source=self._source, what=self.bucket, error=str(error), again_in=pause).emit()
         await asyncio.sleep(pause)
 

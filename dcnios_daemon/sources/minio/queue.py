@@ -7,7 +7,6 @@ and left alone: after some tries the queue's own redrive policy puts it where it
 
 import asyncio
 import contextlib
-import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Never, Protocol
@@ -15,7 +14,7 @@ from typing import Never, Protocol
 import msgspec
 
 from dcnios_daemon.core.errors import Malformed, Rejected, StoreError, StoreUnavailable
-from dcnios_daemon.core.policy import backoff
+from dcnios_daemon.core.patience import pause_after
 from dcnios_daemon.sources.minio.queue_client import Message
 from dcnios_daemon.sources.minio.records import Happening, read_notification
 from dcnios_daemon.sources.time_limits import first_error
@@ -138,7 +137,7 @@ class QueueReader:
         return messages
 
     async def _wait(self, broken: int, error: StoreUnavailable) -> None:
-        pause = backoff(broken, first=FIRST_PAUSE, most=LONGEST_PAUSE, dice=random.random())  # noqa: S311 - spreads load, guards nothing
+        pause = pause_after(broken, first=FIRST_PAUSE, most=LONGEST_PAUSE)
         telemetry.StreamLost(
             source=self._source, what=self._queue.url, error=str(error), again_in=pause
         ).emit()

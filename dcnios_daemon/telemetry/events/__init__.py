@@ -1,7 +1,9 @@
 """Everything the daemon says, as types: ``SourceConnected(source="uploads").emit()``.
 
 One type gives the log line (its ``name`` and fields) and the metric, so that neither can drift. Levels: ERROR
-means that an operator must act, WARNING that one may want to, INFO is a change of state, DEBUG is per event.
+means that an operator must act, WARNING that one may want to, INFO is a change of state, DEBUG is what each
+event makes us say, however it goes: its order is submitted, put off, ended. Only ``OrderRehearsed`` is INFO,
+for it is all that a dry run does.
 
 A new one goes into the module of what it tells of, not of who says it, and into the list here:
 
@@ -15,6 +17,7 @@ A new one goes into the module of what it tells of, not of who says it, and into
 
 from dcnios_daemon.telemetry.events.dispatch import (
     AttemptEnded,
+    DeliveriesDied,
     OrderPutOff,
     OrderSubmitted,
     RoutePaused,
@@ -37,6 +40,7 @@ from dcnios_daemon.telemetry.events.journal import (
     GateOpened,
     GateShut,
     JournalFailed,
+    JournalLogStuck,
     JournalRecovered,
 )
 from dcnios_daemon.telemetry.events.kafka import (
@@ -83,6 +87,7 @@ from dcnios_daemon.telemetry.events.staging import LeaveIsShort
 __all__ = [
     "AttemptEnded",
     "ChannelContested",
+    "DeliveriesDied",
     "DirectoriesWatched",
     "EventsAccepted",
     "FilesKept",
@@ -91,6 +96,7 @@ __all__ = [
     "GateShut",
     "InputMalformed",
     "JournalFailed",
+    "JournalLogStuck",
     "JournalRecovered",
     "LeaveIsShort",
     "Listening",

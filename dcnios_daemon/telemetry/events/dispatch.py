@@ -93,6 +93,7 @@ class AttemptEnded(Signal):
     """An outcome was recorded."""
 
     name = "order.ended"
+    level = "debug"
     route: str
     order: str
     result: str
@@ -106,6 +107,22 @@ class AttemptEnded(Signal):
         metrics.OUTCOMES.labels(self.route, self.result).inc()
         if self.then == "dead":
             metrics.DEAD.labels(self.route).inc()
+
+
+class DeliveriesDied(Signal):
+    """Deliveries of a route were given up: somebody may want to replay or drop them. Said once a minute at
+    most for each route; ``order.ended`` tells of each."""
+
+    name = "deliveries.died"
+    level = "warning"
+    route: str
+    died: int
+    """Since this was last said."""
+    result: str
+    """What became of the last of them ..."""
+    reason: str
+    """... and why."""
+    advice: str = "dcnios queue dead tells more"
 
 
 class RoutePaused(Signal):

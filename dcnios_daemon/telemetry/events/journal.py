@@ -55,6 +55,17 @@ class JournalFailed(Signal):
         metrics.JOURNAL_FAILURES.inc()
 
 
+class JournalLogStuck(Signal):
+    """The journal's log only grows, because somebody has been reading the file for long (a backup, an
+    ``sqlite3`` left open): nothing is lost, but the disk fills. Said at first and whenever it has doubled.
+    """
+
+    name = "journal.log_stuck"
+    level = "warning"
+    bytes: int
+    advice: str = "end what reads the journal: dcnios queue backup, or another program"
+
+
 class JournalRecovered(Signal):
     """The disk under the journal takes data again."""
 

@@ -60,7 +60,7 @@ function drawStatus(status) {
         source.state === "connected" ? "good" : "bad",
       ],
       [source.accepted, "number"],
-      [source.error ?? "", "bad"],
+      [source.error || source.last_error, source.error ? "bad" : "quiet"],
     ]),
     "no source is configured",
   );
@@ -74,7 +74,8 @@ function drawStatus(status) {
       [route.run],
       name in paused ? [`paused since ${new Date(paused[name] * 1000).toLocaleString([], { hour12: false })}`, "bad"] : ["going", "good"],
       ...states.map((state) => [
-        (status.journal.deliveries[name] ?? {})[state] ?? 0,
+        ((status.journal.deliveries[name] ?? {})[state] ?? 0) +
+          (state === "running" && route.suspended ? ` (${route.suspended} suspended)` : ""),
         state === "dead" && (status.journal.deliveries[name] ?? {}).dead ? "number bad" : "number",
       ]),
     ]),
@@ -88,7 +89,7 @@ function drawStatus(status) {
     meter,
     ` ${status.journal.events.toLocaleString()} of ${status.limits.max_events.toLocaleString()} events, ` +
       `${(status.journal.bytes / 1048576).toFixed(1)} of ${(status.limits.max_bytes / 1048576).toFixed(0)} MiB, ` +
-      `${status.journal.duplicates} seen again and left out`,
+      `${status.journal.duplicates} seen again and left out, log ${(status.journal.log_bytes / 1048576).toFixed(0)} MiB`,
   );
 }
 
