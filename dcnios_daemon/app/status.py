@@ -9,6 +9,7 @@ import msgspec
 from dcnios_daemon import __version__
 from dcnios_daemon.app.parts import Parts
 from dcnios_daemon.core.ports import Suspending
+from dcnios_daemon.sinks.spec import ContainerRun
 
 
 def watch_health(parts: Parts) -> None:
@@ -71,7 +72,13 @@ def describe(parts: Parts) -> dict[str, Any]:
                 "from": list(route.sources),
                 "priority": route.priority,
                 "suspended": suspended[name],
+                "outputs": _outputs(route.run),
             }
             for name, route in settings.sendings.items()
         },
     }
+
+
+def _outputs(run: object) -> dict[str, str]:
+    """Where results go, as the configuration has it."""
+    return {name: out.to for name, out in run.stage_out.items()} if isinstance(run, ContainerRun) else {}

@@ -93,18 +93,21 @@ class Api:
         return _json(self._status() | {"journal": msgspec.to_builtins(stats)})
 
     async def _get_deliveries(self, request: web.Request) -> web.Response:
-        return _json({"deliveries": await self._list(request, state=_state(request))})
+        shown, page = await self._list(request, state=_state(request))
+        return _json({"deliveries": shown, **page})
 
     async def _get_dead(self, request: web.Request) -> web.Response:
-        return _json({"dead": await self._list(request, state=State.DEAD)})
+        shown, page = await self._list(request, state=State.DEAD)
+        return _json({"dead": shown, **page})
 
     async def _get_events(self, request: web.Request) -> web.Response:
         """Newest first; each event with its deliveries."""
         events: dict[str, dict[str, Any]] = {}
-        for shown in await self._list(request, state=None):
+        found, page = await self._list(request, state=None)
+        for shown in found:
             about = {name: shown.get(name) for name in ("key", "source", "kind", "subject", "action", "time")}
             events.setdefault(shown["key"], about | {"deliveries": []})["deliveries"].append(shown)
-        return _json({"events": list(events.values())})
+        return _json({"events": list(events.values()), **page})
 
     async def _get_event(self, request: web.Request) -> web.Response:
         await self._journal.stats()  # an error now is the journal's; one after it, the key's
@@ -143,14 +146,28 @@ class Api:
             raise web.HTTPNotFound(text=f"no route is called {route!r}")
         return route
 
-    async def _list(self, request: web.Request, *, state: State | None) -> list[dict[str, Any]]:
+    async def _list(
+        self, request: web.Request, *, state: State | None
+    ) -> tuple[list[dict[str, Any]], dict[str, int]]:
+        """Deliveries as they are shown, and the page: the ``newest`` id looked at, and where to go on
+        (``after``) as ``next`` if there may be more.
+
+        No more than ``limit`` are looked at, whatever is shown of them: no question costs more for a backlog.
+        """
+        limit, above = min(_number(request, "limit", 100), _MOST), _number(request, "above", 0)
         found = await self._journal.deliveries(
-            state=state,
-            route=request.query.get("route"),
-            after=_number(request, "after", 0),
-            limit=min(_number(request, "limit", 100), _MOST),
+            state=state, route=request.query.get("route"), after=_number(request, "after", 0), limit=limit
         )
-        return [delivery_json(delivery) for delivery in found]
+        looked = [delivery for delivery in found if delivery.id > above]
+        page = {"newest": looked[0].id} if looked else {}
+        if looked and len(looked) == limit:
+            page["next"] = looked[-1].id
+        return [delivery_json(delivery) for delivery in looked if _is_meant(request, delivery)], page
+
+
+def _is_meant(request: web.Request, delivery: Delivery) -> bool:
+    source, subject = request.query.get("source"), request.query.get("subject")
+    return source in {None, delivery.source} and subject in {None, delivery.subject}
 
 
 def _state(request: web.Request) -> State | None:

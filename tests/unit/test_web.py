@@ -2,92 +2,18 @@
 
 import asyncio
 import base64
-import contextlib
-from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
-import aiohttp
 import pytest
 from aiohttp.test_utils import make_mocked_request
 
-from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import DcniosError, JournalUnavailable
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.names import event_key
-from dcnios_daemon.core.ports import Admission, Dead, Failure, Inbound, Outcome, Reply
+from dcnios_daemon.core.ports import Admission
 from dcnios_daemon.core.settings import Secret
-from dcnios_daemon.telemetry.health import Health
 from dcnios_daemon.web import access, server
-from dcnios_daemon.web.api import Api
-from dcnios_daemon.web.server import Door, WebServer
-from tests.fakes.memory_journal import MemoryJournal
-
-HOLE = '<img src=x onerror="document.title=1">'
-
-
-class Taker:
-    """A push source that takes everything, or breaks."""
-
-    def __init__(self) -> None:
-        self.got: list[Inbound] = []
-        self.breaks: Exception | None = None
-
-    async def receive(self, request: Inbound) -> Reply:
-        if self.breaks is not None:
-            raise self.breaks
-        self.got.append(request)
-        return Reply(200, "taken")
-
-
-class Port:
-    """The server, a journal with one dead delivery, two push sources, and a client."""
-
-    def __init__(
-        self, admin: Secret | None, sources: dict[str, Secret | None], status: Callable[[], dict[str, Any]]
-    ) -> None:
-        self.journal = MemoryJournal(clock=SystemClock())
-        self.health = Health()
-        self.taker = Taker()
-        api = Api(journal=self.journal, status=status, routes=lambda: ["r"])
-        self.server = WebServer(health=self.health, api=api, admin_token=admin)
-        for name, token in sources.items():
-            self.server.mount(name, Door(receiver=self.taker, token=token))
-        self.client: aiohttp.ClientSession
-        self.number = 0
-        self.key = event_key("s", 1)
-
-    async def ask(self, path: str, *, method: str = "GET", **headers: str) -> tuple[int, Any, Any]:
-        """Status, JSON, headers. ``_`` in a header's name stands for ``-``."""
-        named = {name.replace("_", "-"): value for name, value in headers.items()}
-        url = f"http://127.0.0.1:{self.number}{path}"
-        async with self.client.request(method, url, headers=named) as reply:
-            known = reply.content_type == "application/json" and method != "HEAD"
-            return reply.status, await reply.json() if known else await reply.text(), reply.headers
-
-    async def status(self, path: str, *, method: str = "GET", **headers: str) -> int:
-        return (await self.ask(path, method=method, **headers))[0]
-
-
-@contextlib.asynccontextmanager
-async def port(
-    *,
-    admin: Secret | None = None,
-    status: Callable[[], dict[str, Any]] = dict,
-    **sources: Secret | None,
-) -> AsyncIterator[Port]:
-    made = Port(admin, sources, status)
-    await made.journal.open()
-    event = Event(
-        key=made.key, source="s", kind="toy", subject=HOLE, action=Action.CREATED, time=1.0, data=b"{}"
-    )
-    await made.journal.append("s", [Admission(event, ("r",))], None)
-    [claim] = await made.journal.claim("r", 1)
-    outcome = Outcome(order=claim.order, failure=Failure.SCRIPT, exit_code=1, message=HOLE)
-    await made.journal.finish([claim.delivery], outcome, Dead())
-    async with made.server.listen("127.0.0.1", 0) as made.number, aiohttp.ClientSession() as made.client:
-        yield made
-    await made.journal.aclose()
+from tests.unit.web_rig import Port, port
 
 
 def _basic(password: str) -> str:
@@ -213,6 +139,7 @@ async def test_a_token_may_come_in_the_query() -> None:
         ("/api/v1/deliveries?after=-1", 400),
         ("/api/v1/deliveries?after=%D9%A3", 400),
         ("/api/v1/deliveries?limit=many", 400),
+        ("/api/v1/deliveries?above=-1", 400),
         ("/api/v1/deliveries?state=happy", 400),
         ("/api/v1/dead?route=none", 200),
         ("/api/v1/events/zz", 404),
@@ -228,6 +155,59 @@ async def test_odd_questions_get_plain_answers(path: str, status: int) -> None:
         given, body, _ = await web.ask(path)
         assert given == status
         assert status == 200 or set(body) == {"error"}
+
+
+async def _three_more(web: Port) -> None:
+    """Beside the dead one (id 1): two of ``in/a`` and one of ``in/b``, from two sources."""
+    for number, (source, subject) in enumerate([("s", "in/a"), ("t", "in/a"), ("s", "in/b")], start=2):
+        event = Event(
+            key=event_key(source, number),
+            source=source,
+            kind="toy",
+            subject=subject,
+            action=Action.CREATED,
+            time=1.0,
+        )
+        await web.journal.append(source, [Admission(event, ("r",))], None)
+
+
+@pytest.mark.parametrize(
+    ("query", "ids", "page"),
+    [
+        ("", [4, 3, 2, 1], {"newest": 4}),
+        ("subject=in%2Fa", [3, 2], {"newest": 4}),
+        ("subject=in/a&source=s", [2], {"newest": 4}),
+        ("source=t", [3], {"newest": 4}),
+        ("subject=in", [], {"newest": 4}),
+        ("above=2", [4, 3], {"newest": 4}),
+        ("above=2&subject=in/b", [4], {"newest": 4}),
+        ("above=4", [], {}),
+        ("above=9", [], {}),
+        ("limit=2", [4, 3], {"newest": 4, "next": 3}),
+        ("limit=2&after=3&above=1", [2], {"newest": 2}),
+        ("limit=2&subject=in/a", [3], {"newest": 4, "next": 3}),
+        ("limit=0", [], {}),
+    ],
+)
+async def test_a_list_is_narrowed_and_says_where_it_goes_on(
+    query: str, ids: list[int], page: dict[str, int]
+) -> None:
+    """``limit`` counts what is looked at, so that no question costs more for what it leaves out."""
+    async with port() as web:
+        await _three_more(web)
+        status, body, _ = await web.ask(f"/api/v1/deliveries?{query}")
+        assert status == 200
+        assert [shown["id"] for shown in body.pop("deliveries")] == ids
+        assert body == page
+
+
+async def test_events_and_the_dead_are_narrowed_alike() -> None:
+    async with port() as web:
+        await _three_more(web)
+        events = (await web.ask("/api/v1/events?source=t"))[1]
+        assert [event["subject"] for event in events["events"]] == ["in/a"]
+        assert (await web.ask("/api/v1/dead?source=s"))[1]["dead"][0]["id"] == 1
+        assert (await web.ask("/api/v1/dead?source=t"))[1] == {"dead": [], "newest": 1}
 
 
 @pytest.mark.parametrize("number", [str(10**30), "9" * 5000, "%D9%A3", "-1", "2"])
