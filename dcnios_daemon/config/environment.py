@@ -9,8 +9,9 @@ A value that begins with ``[`` or ``{`` is YAML's flow form (JSON too); numbers,
 variable counts as not given.
 
 Variables with the prefix that are no settings: ``DCNIOS_CONFIG``; what a run sees (``DCNIOS_EVENT_FILE``,
-``DCNIOS_ROUTE``, ``DCNIOS_KEY``, ``DCNIOS_ATTEMPT``); ``DCNIOS_STAGE…`` and ``DCNIOS_TEST…``; and those that
-Kubernetes puts into every pod beside a Service named ``dcnios…``. Any other is a mistake.
+``DCNIOS_ROUTE``, ``DCNIOS_KEY``, ``DCNIOS_ATTEMPT``); ``DCNIOS_CLIENT…``, ``DCNIOS_STAGE…`` and
+``DCNIOS_TEST…``; and those that Kubernetes puts into every pod beside a Service named ``dcnios…``. Any other
+is a mistake.
 """
 
 import difflib
@@ -27,7 +28,7 @@ from dcnios_daemon.config.shape import Shape, member
 
 PREFIX = "DCNIOS_"
 NOT_SETTINGS = frozenset({"CONFIG", "EVENT_FILE", "ROUTE", "KEY", "ATTEMPT"})
-NOT_SETTINGS_BEGIN = ("STAGE", "TEST")
+NOT_SETTINGS_BEGIN = ("CLIENT", "STAGE", "TEST")
 
 _SERVICE_LINK = re.compile(
     r"(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)|(\w+_)?PORT"

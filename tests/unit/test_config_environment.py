@@ -170,6 +170,7 @@ def test_a_secret_in_a_variable_replaces_the_files_under_either_name(tmp_path: P
         ("DCNIOS_ATTEMPT", "1"),
         ("DCNIOS_TEST_S3_ENDPOINT", "x"),
         ("DCNIOS_STAGE_PLAN", "x"),
+        ("DCNIOS_CLIENT_TOKEN_FILE", "x"),
         ("DCNIOS_SERVICE_HOST", "10.0.0.1"),
         ("DCNIOS_SERVICE_PORT_HTTP", "8080"),
         ("DCNIOS_PORT", "tcp://10.0.0.1:8080"),
