@@ -185,7 +185,7 @@ async def test_that_it_was_removed_is_no_upload() -> None:
     async with twin(AsyncClient) as my:
         upload = await my("expect", "in/a", source="uploads")
         await my.upload("in/a", action=Action.REMOVED)
-        with pytest.raises(NotYet):
+        with pytest.raises(NotYet, match="has seen no in/a"):
             await my("wait", upload, timeout=0)
         await my.upload("in/a")
         await my.end()

@@ -10,7 +10,7 @@ from dcnios_daemon.config.load import load
 from dcnios_daemon.config.model import DaemonSettings
 
 CONFIG = Path(__file__).parents[2] / "config"
-EXAMPLES = sorted((CONFIG / "examples").glob("*.yaml"))
+EXAMPLES = sorted((CONFIG / "examples").glob("**/*.yaml"))
 
 
 def test_there_is_an_example_for_each_first_question() -> None:
@@ -28,7 +28,7 @@ def test_there_is_an_example_for_each_first_question() -> None:
     }
 
 
-@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("example", EXAMPLES, ids=lambda path: str(path.relative_to(CONFIG / "examples")))
 def test_an_example_is_right(example: Path) -> None:
     """Its secrets lie below /run/secrets, which is not here: files are not looked at."""
     settings = load(example, environ={}, files=False, further=compile_runs)
