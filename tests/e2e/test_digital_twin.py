@@ -53,15 +53,16 @@ async def _shows_the_loop(tmp_path: Path, workspace: Workspace, settings: dict[s
         made = await objects(client, "twin-outbox")
     assert made.keys() == {"state/tank.json", *(f"state/tank-{hours}.json" for hours in range(1, 7))}
     twin = json.loads(made["state/tank.json"])
-    assert twin["readings"] == 33
-    assert twin["k"] == pytest.approx(0.3, abs=0.02)
-    assert f"8 h watched: k = {twin['k']:.3f}, forecast for 12 h is off by" in shown
+    assert twin["readings"] == 17
+    assert twin["k"] == pytest.approx(0.3, abs=0.002)
+    assert "1 h watched: k = 0.323, forecast for 12 h is off by 0.37 °C" in shown
+    assert f"4 h watched: k = {twin['k']:.3f}, forecast for 12 h is off by 0.00 °C" in shown
     assert "[5, 9, 13, 17, 21, 25]" in shown
-    assert "twin-inbox/tank.csv: delivery 11 of route twin is dead: script" in shown
+    assert "twin-inbox/tank.csv: delivery 10 of route twin is dead: script" in shown
     assert "ValueError: could not convert string to float: 'broken'" in shown
     last = shown[shown.rindex("In [") :]
     assert [line.count(" succeeded ") for line in last.splitlines()[1:]] == [2]
-    assert "<Delivery 11 twin dead 'twin-inbox/tank.csv'" in last
+    assert "<Delivery 10 twin dead 'twin-inbox/tank.csv'" in last
 
 
 def _settings() -> dict[str, Any]:
