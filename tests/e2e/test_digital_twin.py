@@ -72,13 +72,13 @@ def _settings() -> dict[str, Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 async def test_on_this_machine(tmp_path: Path, workspace: Workspace) -> None:
     await _shows_the_loop(tmp_path, workspace, _settings())
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 async def test_in_pods(
     tmp_path: Path, workspace: Workspace, cluster_node: ClusterNode, namespace: str
 ) -> None:

@@ -35,7 +35,7 @@ async def _is_running(process: DaemonProcess) -> bool:
     return bool((await process.counts("copy")).get("running"))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 async def test_whoever_waits_sees_the_end_though_the_daemon_was_killed_meanwhile(tmp_path: Path) -> None:
     go = tmp_path / "go"
     wait_and_copy = f'while [ ! -e "{go}" ]; do sleep 0.1; done; cp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR/"'
@@ -45,10 +45,10 @@ async def test_whoever_waits_sees_the_end_though_the_daemon_was_killed_meanwhile
         upload = await client.expect("a.txt")
         assert await client.outputs("copy") == {"copies": f"file:{tmp_path}/outbox/"}
         async with asyncio.TaskGroup() as group:
-            waiting = group.create_task(client.wait(upload, timeout=150))
-            blocked = group.create_task(asyncio.to_thread(patient.wait, upload, timeout=150))
+            waiting = group.create_task(client.wait(upload, timeout=240))
+            blocked = group.create_task(asyncio.to_thread(patient.wait, upload, timeout=240))
             (tmp_path / "inbox" / "a.txt").write_text("hello")
-            await eventually(lambda: _is_running(process), "it runs", within=60)
+            await eventually(lambda: _is_running(process), "it runs", within=120)
             await process.kill()
             await asyncio.to_thread(process.start)
             await process.until_ready()
@@ -59,7 +59,7 @@ async def test_whoever_waits_sees_the_end_though_the_daemon_was_killed_meanwhile
         assert (tmp_path / "outbox" / "a.txt").read_text() == "hello"
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_what_died_is_mended_replayed_and_waited_for_again(tmp_path: Path) -> None:
     mended, token = tmp_path / "mended", tmp_path / "token"
     token.write_text("right\n")
@@ -70,7 +70,7 @@ async def test_what_died_is_mended_replayed_and_waited_for_again(tmp_path: Path)
         upload = await client.expect("a.txt", source="drop")
         (tmp_path / "inbox" / "a.txt").write_text("hello")
         with pytest.raises(DeliveryDead, match="no model yet") as died:
-            await client.wait(upload, timeout=60)
+            await client.wait(upload, timeout=120)
         dead = died.value.delivery
         assert dead.outcome is not None
         assert dead.outcome.exit_code == 7
@@ -79,5 +79,5 @@ async def test_what_died_is_mended_replayed_and_waited_for_again(tmp_path: Path)
             await AsyncClient(process.url, token="wrong").replay(dead)
         mended.touch()
         await client.replay(dead)
-        (delivery,) = await client.wait(upload, timeout=60)
+        (delivery,) = await client.wait(upload, timeout=120)
         assert (delivery.id, delivery.attempt) == (dead.id, dead.attempt + 1)

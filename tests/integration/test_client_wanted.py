@@ -27,7 +27,7 @@ from tests.fakes.dcache import FakeDcache
 from tests.servers.fixtures import KafkaAccess
 from tests.servers.minio import S3Access
 
-WITHIN = 90.0
+WITHIN = 120.0
 
 
 @contextlib.asynccontextmanager
@@ -42,7 +42,7 @@ def _is_one(deliveries: list[Delivery], subject: str) -> bool:
     return [(one.subject, one.state) for one in deliveries] == [(subject, "succeeded")]
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_an_object_by_its_content_and_by_its_listing(tmp_path: Path, minio: S3Access) -> None:
     bucket = f"asked-{secrets.token_hex(4)}"
     async with s3_client(minio) as s3:
@@ -67,7 +67,7 @@ async def test_an_object_by_its_content_and_by_its_listing(tmp_path: Path, minio
                 await client.wait(other, timeout=0)
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(300)
 async def test_a_record_by_its_acknowledgement(tmp_path: Path, kafka: KafkaAccess) -> None:
     topic = f"asked-{secrets.token_hex(4)}"
     await make_topic(kafka.bootstrap, topic, 3)
@@ -82,7 +82,7 @@ async def test_a_record_by_its_acknowledgement(tmp_path: Path, kafka: KafkaAcces
             assert _is_one(await client.wait(wanted, timeout=WITHIN), topic)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_cloudevent_by_its_own_words(tmp_path: Path) -> None:
     async with _asked(tmp_path / "daemon", kind="cloudevents") as (process, client):
         headers = {
@@ -100,7 +100,7 @@ async def test_a_cloudevent_by_its_own_words(tmp_path: Path) -> None:
         assert _is_one(await client.wait(cloudevent("it", "/me", "7"), timeout=WITHIN), "s")
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(300)
 async def test_a_file_in_dcache_by_its_path_and_its_id(tmp_path: Path) -> None:
     async with FakeDcache() as dcache:
         await dcache.mkdir("/data")

@@ -25,6 +25,7 @@ from dcnios_daemon.client import (
     NotYet,
     Refused,
     Wanted,
+    questions,
 )
 from dcnios_daemon.client.questions import Answer, Pause, Questions, Steps, T
 from dcnios_daemon.client.transport import Login
@@ -217,6 +218,16 @@ async def test_lists_are_narrowed(face: type[Client | AsyncClient]) -> None:
         assert await my("event", "0" * 40) == []
         with pytest.raises(Refused, match="state is one of queued, "):
             await my("deliveries", state="happy")
+
+
+async def test_a_long_list_comes_in_pages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(questions, "_PAGE", 2)
+    async with twin(AsyncClient) as my:
+        for number in range(6):
+            await my.upload(f"in/{number % 2}")
+        assert [one.id for one in await my("deliveries", subject="in/0")] == [6, 4, 2]
+        assert [one.id for one in await my("deliveries", subject="in/0", look_through=5)] == [6, 4]
+        assert [one.id for one in await my("deliveries", subject="in/0", most=1)] == [6]
 
 
 @both
