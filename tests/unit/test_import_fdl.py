@@ -101,8 +101,22 @@ def test_a_long_name_is_cut_the_same_each_time(tmp_path: Path) -> None:
     assert next(iter(both)) == route
 
 
+def test_an_hpcs_service_is_a_run_of_kind_interlink(tmp_path: Path) -> None:
+    made = fdl(fdl_samples.INTERLINK)
+    (route,) = checked(made, tmp_path).routes.values()
+    run = route.run
+    assert (run.kind, run.node, run.image) == (
+        "interlink",
+        "vega-vk",
+        "docker://registry.example.org/thermal",
+    )
+    assert (run.slurm.time, run.slurm.nodes, run.queue_allowance) == ("02:30:00", 1, 86400)
+    assert run.stage_in
+    assert "runs of kind interlink" in told(made, Verdict.CARRIED)
+
+
 def test_interlink_is_used_when_there_is_such_a_run() -> None:
-    without = fdl(fdl_samples.INTERLINK)
+    without = fdl(fdl_samples.INTERLINK, run_kinds=frozenset({"job"}))
     (route,) = without.configuration["routes"].values()
     assert (route["run"]["kind"], route["run"]["image"]) == ("job", "registry.example.org/thermal")
     assert "interlink_node_name" in told(without, Verdict.CANNOT)
@@ -115,7 +129,7 @@ def test_interlink_is_used_when_there_is_such_a_run() -> None:
     assert "interlink" not in told(made, Verdict.CANNOT)
 
 
-def test_what_the_plugin_is_told_has_keys_of_its_own() -> None:
+def test_what_the_plugin_is_told_has_keys_of_its_own(tmp_path: Path) -> None:
     annotations = """
           mine: kept
           slurm-job.vk.io/flags: --job-name=mine -p gpu --constraint "a100&big" --mem=4G loose -N x
@@ -126,7 +140,8 @@ def test_what_the_plugin_is_told_has_keys_of_its_own() -> None:
     text = fdl_samples.INTERLINK.replace(
         "\n          slurm-job.vk.io/flags: --time=02:30:00 --nodes=1\n", annotations
     ).replace("script: thermal.sh", "script: thermal.sh\n        image_pull_secrets: [mine]")
-    made = fdl(text, run_kinds=frozenset({"job", "interlink"}))
+    made = fdl(text)
+    checked(made, tmp_path)
     (route,) = made.configuration["routes"].values()
     run = route["run"]
     assert run["slurm"] == {"partition": "gpu", "flags": ["--constraint=a100&big", "--mem=4G"]}
@@ -179,6 +194,12 @@ def test_what_cannot_be_read_makes_no_route() -> None:
     assert made.configuration["routes"] == {}
     assert made.configuration["sources"] == {}
     assert "rucio.desy: there is no Rucio source" in told(made, Verdict.CANNOT)
+
+
+def test_a_store_that_is_not_offered_is_said_so_and_not_field_by_field() -> None:
+    said = told(fdl(fdl_samples.RUCIO), Verdict.CANNOT)
+    assert "storage_providers.rucio.desy: there is no Rucio source or store here: left out" in said
+    assert "no such field" not in said
 
 
 def test_dcache_is_watched_and_written_to(tmp_path: Path) -> None:
