@@ -18,9 +18,9 @@ from tests.fakes.oscar import PASSWORD, TOKEN, USER, FakeOscar
 FILES = 30
 AT_ONCE = 4
 ROUTE = "dcache-invoke"
-SECONDS = float(os.environ.get("DCNIOS_OUTAGE", "3"))
+SECONDS = float(os.environ.get("OUTAGE_SECONDS", "3"))
 """How long OSCAR is away, with nobody there at all; its illness before comes on top. This test is short:
-``DCNIOS_OUTAGE=300`` makes it five minutes long."""
+``OUTAGE_SECONDS=300`` makes it five minutes long."""
 
 
 def workflow(dcache: FakeDcache, oscar: FakeOscar, login: dict[str, str]) -> str:
