@@ -11,7 +11,7 @@ import pytest_asyncio
 from pydantic import ValidationError
 
 from dcnios_daemon.core.clock import Clock, SystemClock
-from dcnios_daemon.core.errors import OrderRefused, SinkMisconfigured, SinkUnavailable
+from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkMisconfigured, SinkUnavailable
 from dcnios_daemon.core.ports import Failure, InFlight, State
 from dcnios_daemon.sinks.oscar import OscarRun, OscarSink, check
 from dcnios_daemon.sinks.oscar.sink import OscarPlan, job_name
@@ -132,6 +132,15 @@ async def test_the_token_is_asked_for_and_asked_for_again_once_it_is_wrong(oscar
             await plan.submit(make_order("b"))
         await plan.submit(make_order("b"))
     assert len(oscar.made) == 2
+
+
+async def test_while_no_token_can_be_had_nothing_is_sent_and_nothing_in_doubt() -> None:
+    oscar = FakeOscar(SERVICE)
+    async with served(settings(oscar, token=None, **LOGIN), FakeDesk()) as plan:
+        with pytest.raises(SinkBusy):
+            await plan.submit(make_order("a"))
+        async with oscar.up():
+            await plan.submit(make_order("a"))
 
 
 async def test_a_token_file_is_read_anew(oscar: FakeOscar, tmp_path: Path) -> None:

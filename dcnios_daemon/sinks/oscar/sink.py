@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from dcnios_daemon.core.clock import Clock
-from dcnios_daemon.core.errors import SinkError
+from dcnios_daemon.core.errors import SinkBusy, SinkError, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, InFlight, Order, Outcome, State
 from dcnios_daemon.sinks.at_once import Ended
 from dcnios_daemon.sinks.http.client import Client
@@ -112,7 +112,10 @@ class OscarPlan:
         if self.run.token is not None or self.follower is None:
             return {}
         async with self._lock:
-            self._token = self._token or await self.follower.system.token()
+            try:
+                self._token = self._token or await self.follower.system.token()
+            except SinkUnavailable as error:
+                raise SinkBusy(str(error)) from error  # nothing was sent: there is no doubt about the order
             return {"Authorization": f"Bearer {self._token}"}
 
 
