@@ -51,6 +51,8 @@ class FakeOscar:
         self.takes_names = True
         """Whether ``X-Delegated-Job-ID`` counts: not before 4.1.0."""
         self.page_size = 70
+        self.begins = True
+        """Whether the container of a new job starts."""
         self.is_ill = False
         """Answers 500 to every call of a service, without having done anything."""
         self.lists = True
@@ -141,7 +143,7 @@ class FakeOscar:
         name = name or f"{service[:16]}-{uuid.uuid4()}"
         if name in self.jobs:
             return web.Response(status=500, text=f'jobs.batch "{name}" already exists')
-        self.jobs[name] = Job(name=name, service=service, event=body)
+        self.jobs[name] = Job(name=name, service=service, event=body, has_begun=self.begins)
         self.made.append(name)
         self.most_live = max(self.most_live, sum(job.lives for job in self.jobs.values()))
         if self.lasts is not None:

@@ -26,6 +26,7 @@ JOB = "edgan3-0123"
         (500, "etcdserver: request is too large", OrderRefused),
         (500, 'admission webhook "policy" denied the request: no', OrderRefused),
         (500, 'error ensuring credentials for user u: secrets "u" not found', OrderRefused),
+        (500, 'error ensuring credentials for user minio: secrets "minio" not found', SinkMisconfigured),
         (500, "error ensuring credentials for user u: etcdserver: request timed out", SinkUnavailable),
         (200, "<html>", SinkMisconfigured),
         (204, "", SinkMisconfigured),
@@ -42,7 +43,9 @@ JOB = "edgan3-0123"
     ],
 )
 def test_what_an_answer_means(status: int, words: str, kind: type[SinkError] | None) -> None:
-    found = failure(Answer(status=status, words=words.encode()), where="https://o/job/s", job=JOB, now=0.0)
+    found = failure(
+        Answer(status=status, words=words.encode()), where="https://o/job/s", job=JOB, user="u", now=0.0
+    )
     assert type(found) is (kind or type(None))
     if found is not None:
         assert f"https://o/job/s answers {status}" in str(found)
@@ -51,6 +54,6 @@ def test_what_an_answer_means(status: int, words: str, kind: type[SinkError] | N
 
 
 def test_a_gateway_in_front_may_ask_for_time() -> None:
-    found = failure(Answer(status=429, retry_after="7"), where="https://o/job/s", job=JOB, now=0.0)
+    found = failure(Answer(status=429, retry_after="7"), where="https://o/job/s", job=JOB, user="u", now=0.0)
     assert isinstance(found, SinkBusy)
     assert found.retry_after == 7

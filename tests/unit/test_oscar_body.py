@@ -15,7 +15,7 @@ from dcnios_daemon.core.errors import OrderRefused
 from dcnios_daemon.core.event import Action, Event
 from dcnios_daemon.core.payload import PayloadForm, build_payload
 from dcnios_daemon.core.ports import Order
-from dcnios_daemon.sinks.oscar.body import LARGEST, body_of
+from dcnios_daemon.sinks.oscar.body import LARGEST, body_of, user_of
 from dcnios_daemon.sinks.oscar.recognition import Shape, shape
 from dcnios_daemon.sources.dcache.facts import as_if_told
 from dcnios_daemon.sources.minio.records import from_listing
@@ -201,6 +201,23 @@ def test_a_batch_and_a_cloudevent_are_saved_as_they_are() -> None:
         document = json.loads(body_of(order(b"x" * 50, form=form)))
         assert shape(document) is Shape.UNKNOWN
         assert document["specversion"] == "1.0"
+
+
+@pytest.mark.parametrize(
+    ("document", "user"),
+    [
+        ({"Records": [{"requestParameters": {"principalId": "u"}}]}, "u"),
+        ({"Records": [{"requestParameters": {"principalId": "minio"}}]}, ""),
+        ({"Records": [{"requestParameters": {"principalId": 5}}]}, ""),
+        ({"Records": [{"requestParameters": 5}]}, ""),
+        ({"Records": [5]}, ""),
+        ({"Records": 5}, ""),
+        (MINIO, ""),
+        ([], ""),
+    ],
+)
+def test_whose_event_it_is_is_read_as_oscar_does(document: object, user: str) -> None:
+    assert user_of(make_order(payload=json.dumps(document).encode())) == user
 
 
 def test_more_than_a_variable_holds_is_refused_in_words() -> None:

@@ -243,9 +243,9 @@ async def test_after_its_deadline_a_job_is_deleted(
     oscar: FakeOscar, *, has_begun: bool, failure: Failure
 ) -> None:
     clock, desk = ManualClock(), FakeDesk()
+    oscar.begins = has_begun
     async with served(settings(oscar, deadline="1h", **LOGIN), desk, clock=clock) as plan:
         await plan.submit(make_order("a"))
-        oscar.jobs[job("a")].has_begun = has_begun
         await looked(oscar, 2)
         assert job("a") in oscar.jobs
         clock.pass_time(3601)

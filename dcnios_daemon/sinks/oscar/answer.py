@@ -20,20 +20,21 @@ _ROUTE_S_OWN = {
 }
 
 
-def failure(answer: Answer, *, where: str, job: str, now: float) -> SinkError | None:
+def failure(answer: Answer, *, where: str, job: str, user: str, now: float) -> SinkError | None:
     """The error for an answer; None when it is a yes.
 
     Args:
         answer: What came back.
         where: The service, for the message.
         job: The name that the job was to have: that there is one already is a yes.
+        user: Of MinIO, by whom the event says it was made; empty: it does not say.
         now: Seconds since the epoch.
     """
     if answer.status == HTTPStatus.CREATED:
         return None
     said = " ".join(answer.words.decode(errors="replace").split())
     words = f"{where} answers {answer.status}{': ' if said else ''}{said[:_WORDS]}"
-    if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and (known := _of_kubernetes(said, job)):
+    if answer.status == HTTPStatus.INTERNAL_SERVER_ERROR and (known := _of_kubernetes(said, job, user)):
         return None if known is True else _made(known, words)
     if HTTPStatus.OK <= answer.status < HTTPStatus.MULTIPLE_CHOICES:
         return SinkMisconfigured(f"{where} answers {answer.status}, where OSCAR says 201: correct endpoint")
@@ -44,7 +45,7 @@ def failure(answer: Answer, *, where: str, job: str, now: float) -> SinkError | 
     return http_failure(answer, where=where, now=now)
 
 
-def _of_kubernetes(said: str, job: str) -> type[SinkError] | bool:
+def _of_kubernetes(said: str, job: str, user: str) -> type[SinkError] | bool:
     """What Kubernetes told OSCAR: True is a yes, False nothing that would be known."""
     if f'jobs.batch "{job}" already exists' in said:
         return True
@@ -53,11 +54,11 @@ def _of_kubernetes(said: str, job: str) -> type[SinkError] | bool:
     if f'"{job}" is invalid' in said or "denied the request" in said or "too large" in said:
         return OrderRefused
     if "error ensuring credentials for user" in said and "not found" in said:
-        return OrderRefused
+        return OrderRefused if user and f"for user {user}:" in said else SinkMisconfigured
     return SinkMisconfigured if "is forbidden" in said else False
 
 
 def _made(kind: type[SinkError], words: str) -> SinkError:
     if kind is OrderRefused:
         return OrderRefused(words, answered=True)
-    return SinkBusy(words) if kind is SinkBusy else kind(f"{words}: OSCAR lacks the right")
+    return SinkBusy(words) if kind is SinkBusy else kind(f"{words}: grant or make it in OSCAR's cluster")

@@ -18,6 +18,8 @@ from dcnios_daemon.sinks.oscar.recognition import shape
 LARGEST = 131_065
 """Bytes: Linux takes 128 KiB for a variable with its name (``MAX_ARG_STRLEN``); beyond that the job's pod
 cannot start."""
+_OSCARS_OWN = "minio"
+"""The Secret for whoever owns a service; that it lacks is no event's doing."""
 _FOR_A_SHELL = re.compile(r"\\(?:u[0-9a-f]{4}|.)|[ *?]")
 _ESCAPES = {"\\\\": "\\", "\\b": "\b", "\\f": "\f", "\\n": "\n", "\\r": "\r", "\\t": "\t"}
 
@@ -36,6 +38,16 @@ def body_of(order: Order) -> bytes:
             "send payload: reference, or run it here"
         )
     return made.encode()
+
+
+def user_of(order: Order) -> str:
+    """The user of MinIO who made the event, as OSCAR reads it; empty if it says none, or OSCAR's own."""
+    document = _parsed(order.payload)
+    records = document.get("Records") if isinstance(document, dict) else None
+    record = records[0] if isinstance(records, list) and records else None
+    asked = record.get("requestParameters") if isinstance(record, dict) else None
+    user = asked.get("principalId") if isinstance(asked, dict) else None
+    return user if isinstance(user, str) and user != _OSCARS_OWN else ""
 
 
 def _parsed(payload: bytes) -> Any:  # noqa: ANN401 - JSON

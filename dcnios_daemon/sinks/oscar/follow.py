@@ -17,7 +17,7 @@ from dcnios_daemon.sinks.oscar.status import JobInfo, outcome
 from dcnios_daemon.sinks.oscar.system import System
 from dcnios_daemon.telemetry.events import LogUnavailable
 
-_SHARE = 9
+_SHARE = 3
 """For each second of looking, seconds of leaving OSCAR alone."""
 
 

@@ -43,8 +43,8 @@ class OscarRun(Settings):
     timeout: Annotated[Duration, Field(gt=0, le=240)] = 60.0
     """How long an answer may take. OSCAR is slow when it has much to do."""
     every: Annotated[Duration, Field(gt=0)] = 30.0
-    """How often OSCAR is asked how jobs are, while there are some. Never more than a tenth of the time goes
-    into asking: OSCAR looks at each job of the service for it."""
+    """How often OSCAR is asked how jobs are, while there are some. Never more than a quarter of the time
+    goes into asking: OSCAR looks at each job of the service for it."""
     deadline: Annotated[Duration, Field(gt=0)] = 86400.0
     """Longest life of one attempt, waiting for a place included; then the job is deleted in OSCAR. Only with
     ``username``."""

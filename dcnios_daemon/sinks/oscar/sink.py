@@ -14,7 +14,7 @@ from dcnios_daemon.core.ports import Desk, InFlight, Order, Outcome, State
 from dcnios_daemon.sinks.at_once import Ended
 from dcnios_daemon.sinks.http.client import Client
 from dcnios_daemon.sinks.oscar.answer import failure
-from dcnios_daemon.sinks.oscar.body import body_of
+from dcnios_daemon.sinks.oscar.body import body_of, user_of
 from dcnios_daemon.sinks.oscar.follow import Follower, Watched, gone
 from dcnios_daemon.sinks.oscar.settings import OscarRun
 from dcnios_daemon.sinks.oscar.system import System
@@ -73,7 +73,7 @@ class OscarPlan:
             self._client.forget_login()
             self._token = ""
         job, now = job_name(self.run.service, order.name), self._sink.clock.now()
-        wrong = failure(answer, where=self._client.where, job=job, now=now)
+        wrong = failure(answer, where=self._client.where, job=job, user=user_of(order), now=now)
         if wrong is not None:
             raise wrong
         if self.follower is not None:
