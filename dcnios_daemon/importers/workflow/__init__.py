@@ -118,7 +118,7 @@ def _connect(draft: Draft, elements: Mapping[str, Element], connection: Block) -
         draft.commented_out("routes", name, lines=[line])
     draft.routes[name] = route | {"run": destination.run}
     connection.notes.carried(connection.path, f"route {name}")
-    draft.explain(name, _together(start.notes, end.notes))
+    draft.explain("routes", name, _together(start.notes, end.notes))
     return {start.name, end.name}
 
 
