@@ -12,7 +12,9 @@ from msgspec.structs import replace
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import JournalUnavailable, SinkError
 from dcnios_daemon.core.ports import Desk, Failure, Outcome
+from dcnios_daemon.sinks.connections import Connection
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
+from dcnios_daemon.sinks.oscar.settings import OscarRun
 from dcnios_daemon.sinks.oscar.status import JobInfo, outcome
 from dcnios_daemon.sinks.oscar.system import System
 from dcnios_daemon.telemetry.events import LogUnavailable
@@ -40,21 +42,21 @@ class Follower:
     """Follows the jobs of one service.
 
     Args:
-        system: Whom to ask.
+        to: Whom to ask. It is let go of only between two looks.
         every: Seconds between two looks, at least.
         clock: Tells the time.
     """
 
-    def __init__(self, system: System, *, every: float, clock: Clock) -> None:
-        self.system = system
+    def __init__(self, to: Connection[OscarRun, System], *, every: float, clock: Clock) -> None:
+        self.to = to
         self._every = self._pause = every
         self._clock = clock
         self._watched: dict[str, Watched] = {}
         self._some = asyncio.Event()
 
-    def change(self, system: System, *, every: float) -> None:
+    def change(self, to: Connection[OscarRun, System], *, every: float) -> None:
         """Ask so from now on."""
-        self.system, self._every = system, every
+        self.to, self._every = to, every
 
     def add(self, watched: Watched) -> None:
         """Wait for its end, too. One that is known is not doubtful any more, if this one is not."""
@@ -81,18 +83,18 @@ class Follower:
         Raises:
             SinkError: OSCAR did not tell all of it.
         """
-        began = self._clock.monotonic()
+        began, to = self._clock.monotonic(), self.to
         awaited = dict(self._watched)
-        async for jobs in self.system.jobs():
+        async for jobs in to.client.jobs():
             for job in awaited.keys() & jobs.keys():
-                await self._saw(awaited.pop(job), jobs[job], desk)
+                await self._saw(awaited.pop(job), jobs[job], desk, to.client)
             if not awaited:
                 break
         for watched in awaited.values():
             await self._missed(watched, desk)
         self._pause = max(self._every, _SHARE * (self._clock.monotonic() - began))
 
-    async def _saw(self, watched: Watched, info: JobInfo, desk: Desk) -> None:
+    async def _saw(self, watched: Watched, info: JobInfo, desk: Desk, system: System) -> None:
         if watched.is_doubtful:
             await desk.confirm([watched.order])
             watched.is_doubtful = False
@@ -100,14 +102,14 @@ class Follower:
         found = outcome(watched.order, watched.job, info)
         if found is None:
             if self._clock.now() - watched.since > watched.deadline and not watched.is_cancelled:
-                await self.system.delete(watched.job)
+                await system.delete(watched.job)
                 watched.is_cancelled = True
         elif found.succeeded:
             await self._end(watched, found, desk)
         elif watched.is_cancelled:
             await self._end(watched, self._too_late(watched), desk)
         else:
-            await self._end(watched, replace(found, log_tail=await self._log_tail(watched)), desk)
+            await self._end(watched, replace(found, log_tail=await _log_tail(watched, system)), desk)
 
     async def _missed(self, watched: Watched, desk: Desk) -> None:
         age = self._clock.now() - watched.since
@@ -139,12 +141,13 @@ class Follower:
         if not self._watched:
             self._some.clear()
 
-    async def _log_tail(self, watched: Watched) -> str:
-        try:
-            return await self.system.log_tail(watched.job)
-        except SinkError as error:
-            LogUnavailable(order=watched.order, error=str(error)).emit()
-            return ""
+
+async def _log_tail(watched: Watched, system: System) -> str:
+    try:
+        return await system.log_tail(watched.job)
+    except SinkError as error:
+        LogUnavailable(order=watched.order, error=str(error)).emit()
+        return ""
 
 
 def gone(order: str, message: str) -> Outcome:

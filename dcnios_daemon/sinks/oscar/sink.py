@@ -12,6 +12,7 @@ from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkBusy, SinkError, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, InFlight, Order, Outcome, State
 from dcnios_daemon.sinks.at_once import Ended
+from dcnios_daemon.sinks.connections import Connection, Connections
 from dcnios_daemon.sinks.http.client import Client
 from dcnios_daemon.sinks.oscar.answer import failure
 from dcnios_daemon.sinks.oscar.body import body_of, user_of
@@ -46,13 +47,14 @@ class OscarPlan:
     """A route's ``run`` block. Implements :class:`~dcnios_daemon.core.ports.Plan`."""
 
     def __init__(
-        self, run: OscarRun, sink: "OscarSink", *, client: Client, follower: Follower | None
+        self, sink: "OscarSink", *, to: Connection[OscarRun, Client], follower: Follower | None
     ) -> None:
-        self.run = run
+        self._to = to
+        self.run = to.run
         self.follower = follower
         """None: jobs cannot be seen."""
         self._sink = sink
-        self._client = client
+        self._client = to.client
         self._token = ""
         self._lock = asyncio.Lock()
 
@@ -88,7 +90,8 @@ class OscarPlan:
         if self.follower is None:
             return False
         name = job_name(self.run.service, order.name)
-        async for jobs in self.follower.system.jobs():
+        to = self.follower.to
+        async for jobs in to.client.jobs():
             if name in jobs:
                 return True
         return False
@@ -111,9 +114,10 @@ class OscarPlan:
         """The service's token, where that is OSCAR's to say; else the client has it."""
         if self.run.token is not None or self.follower is None:
             return {}
+        to = self.follower.to
         async with self._lock:
             try:
-                self._token = self._token or await self.follower.system.token()
+                self._token = self._token or await to.client.token()
             except SinkUnavailable as error:
                 raise SinkBusy(str(error)) from error  # nothing was sent: there is no doubt about the order
             return {"Authorization": f"Bearer {self._token}"}
@@ -136,14 +140,14 @@ class OscarSink:
         self._plans: dict[str, OscarPlan] = {}
         self._followers: dict[tuple[str, str], Follower] = {}
         self._running: set[int] = set()
-        self._open: list[Client | System] = []
+        self._clients: Connections[OscarRun, Client] = Connections()
+        self._systems: Connections[OscarRun, System] = Connections()
         self._service: _Service | None = None
 
     def plan(self, route: str, run: OscarRun) -> OscarPlan:
         """See :class:`~dcnios_daemon.core.ports.Sink`."""
-        client = Client(run.job_url, run.calling(), self.clock)
-        self._open.append(client)
-        made = OscarPlan(run, self, client=client, follower=self._follower(run))
+        to = self._clients.to(run, lambda: Client(run.job_url, run.calling(), self.clock))
+        made = OscarPlan(self, to=to, follower=self._follower(run))
         self._plans[route] = made
         return made
 
@@ -152,13 +156,12 @@ class OscarSink:
         access = run.asking()
         if access is None:
             return None
-        system = System(run.endpoint, run.service, access, self.clock)
-        self._open.append(system)
+        to = self._systems.to(run, lambda: System(run.endpoint, run.service, access, self.clock))
         found = self._followers.get((run.endpoint, run.service))
         if found is None:
-            found = Follower(system, every=run.every, clock=self.clock)
+            found = Follower(to, every=run.every, clock=self.clock)
             self._followers[run.endpoint, run.service] = found
-        found.change(system, every=run.every)
+        found.change(to, every=run.every)
         return found
 
     def follow(self, follower: Follower, watched: Watched) -> None:
@@ -172,6 +175,8 @@ class OscarSink:
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
         """See :class:`~dcnios_daemon.core.ports.Sink`."""
         async with asyncio.TaskGroup() as group:
+            for connections in (self._clients, self._systems):
+                group.create_task(connections.tidy(), name="oscar: connections")
             left = await desk.in_flight()
             await self._recover(desk, left)
             SinkWatching(sink="oscar", in_flight=len(left)).emit()
@@ -219,8 +224,8 @@ class OscarSink:
 
     async def aclose(self) -> None:
         """Close all connections; jobs live on."""
-        for one in self._open:
-            await one.aclose()
+        await self._clients.aclose()
+        await self._systems.aclose()
 
 
 async def _first_look(follower: Follower, desk: Desk) -> None:
