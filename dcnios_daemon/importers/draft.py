@@ -70,6 +70,7 @@ class Draft:
         self.names = Names(taken=(RESULTS,))
         self.sources: dict[str, dict[str, Any]] = {}
         self.routes: dict[str, dict[str, Any]] = {}
+        self.services: dict[str, dict[str, Any]] = {}
         self.files: dict[str, str] = {}
         self.notes: list[Notes] = []
         self._before: dict[tuple[str, ...], list[str]] = {}
@@ -111,10 +112,10 @@ class Draft:
         """Add lines to a block that somebody may take the # away from."""
         self._after.setdefault(path, []).extend(_harmless(line) for line in lines)
 
-    def explain(self, route: str, notes: Notes) -> None:
-        """Say above the route what it lacks."""
+    def explain(self, block: str, name: str, notes: Notes) -> None:
+        """Say above a route or service what it lacks."""
         missing = notes.of(Verdict.CANNOT, Verdict.TO_DO)
-        self.comment("routes", route, lines=[f"{found.verdict}: {found.line()}" for found in missing])
+        self.comment(block, name, lines=[f"{found.verdict}: {found.line()}" for found in missing])
 
     def finish(self, *, head: Sequence[str]) -> Imported:
         """All of it."""
@@ -122,6 +123,8 @@ class Draft:
         if any(_is_staged(route["run"]) for route in self.routes.values()):
             configuration["kubernetes"] = {"staging_image": self._staging_image()}
         configuration |= {"sources": self._used_sources(), "routes": self.routes}
+        if self.services:
+            configuration["services"] = self.services
         self.comment(lines=head)
         return Imported(
             configuration=configuration,

@@ -6,9 +6,9 @@ the same.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from dcnios_daemon.core.ports import Desk, Outcome, State
+from dcnios_daemon.core.ports import Desk, InFlight, Outcome, State
 
 _AHEAD = 1000
 _REPORTERS = 32
@@ -28,13 +28,20 @@ class Ended:
 
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
         """See :meth:`dcnios_daemon.core.ports.Sink.serve`."""
-        left = await desk.in_flight()
+        await self.settle(desk, await desk.in_flight())
+        ready()
+        await self.report(desk)
+
+    async def settle(self, desk: Desk, left: Sequence[InFlight]) -> None:
+        """Say what became of orders that an earlier life left in flight."""
         begun = {item.order for item in left if item.state is State.RUNNING}
         never = {item.order for item in left} - begun
         await desk.retract(sorted(never), "the daemon ended before it was answered")
         for order in sorted(begun):
             await desk.report(Outcome(order=order, exit_code=0, reason=self._reason))
-        ready()
+
+    async def report(self, desk: Desk) -> None:
+        """Report what ends, until cancelled."""
         async with asyncio.TaskGroup() as group:
             for number in range(_REPORTERS):
                 group.create_task(self._report(desk), name=f"report-{number}")

@@ -21,6 +21,9 @@ from dcnios_daemon.sinks.job import check as job_check
 from dcnios_daemon.sinks.kafka import KafkaRun, KafkaSink
 from dcnios_daemon.sinks.kafka import check as kafka_check
 from dcnios_daemon.sinks.kafka import neighbour as kafka_neighbour
+from dcnios_daemon.sinks.oscar import OscarRun, OscarSink
+from dcnios_daemon.sinks.oscar import check as oscar_check
+from dcnios_daemon.sinks.oscar import neighbour as oscar_neighbour
 from dcnios_daemon.sinks.process import ProcessRun, ProcessSink
 from dcnios_daemon.sinks.spec import SinkContext
 
@@ -75,6 +78,14 @@ KINDS: dict[str, SinkKind] = {
         check=kafka_check,
         neighbour=kafka_neighbour,
         writes_to=lambda run: addresses(run.bootstrap, run.topic),
+    ),
+    "oscar": SinkKind(
+        settings=OscarRun,
+        build=OscarSink,
+        check=oscar_check,
+        neighbour=oscar_neighbour,
+        at_once=4,  # OSCAR itself asks Kubernetes for no more than a few things a second
+        keep=attrgetter("keep"),
     ),
     "process": SinkKind(settings=ProcessRun, build=ProcessSink),
     "dry-run": SinkKind(settings=DryRun, build=DryRunSink),

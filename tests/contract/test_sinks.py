@@ -3,7 +3,7 @@
 import asyncio
 import json
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,13 @@ from dcnios_daemon.sinks.job.sink import JobSink
 from dcnios_daemon.sinks.kafka import KafkaSink
 from dcnios_daemon.sinks.kafka.record import Record
 from dcnios_daemon.sinks.kafka.writer import Place, Writer
+from dcnios_daemon.sinks.oscar.sink import job_name
 from dcnios_daemon.sinks.registry import KINDS
 from dcnios_daemon.sinks.spec import SinkContext
 from tests.fakes.cluster import FakeCluster
 from tests.fakes.cluster_nodes import pretend_run, virtual_node
 from tests.fakes.desk import FakeDesk, flying, make_order
+from tests.fakes.oscar import PASSWORD, TOKEN, USER, FakeOscar
 
 ROUTE = "gray"
 
@@ -100,6 +102,38 @@ class HttpRig(Rig):
         return web.Response(status=202)
 
 
+class OscarRig(Rig):
+    """An OSCAR that shows its jobs."""
+
+    lasts = True
+
+    def __init__(self, kind: str, folder: Path) -> None:
+        super().__init__(kind, folder)
+        self.oscar = FakeOscar("gray")
+        self._stack = AsyncExitStack()
+
+    async def open(self) -> None:
+        await self._stack.enter_async_context(self.oscar.up())
+        login = {"username": USER, "password": PASSWORD}
+        self.run = {"endpoint": self.oscar.url, "service": "gray", "token": TOKEN, "every": 0.01, **login}
+
+    async def close(self) -> None:
+        await self._stack.aclose()
+
+    async def end(self, order: Order) -> None:
+        await self.oscar.end(job_name("gray", order.name))
+
+
+class BlindOscarRig(OscarRig):
+    """One that does not."""
+
+    lasts = False
+
+    async def open(self) -> None:
+        await super().open()
+        self.run = {"endpoint": self.oscar.url, "service": "gray", "token": TOKEN}
+
+
 class FakeWriter(Writer):
     """Brokers that take everything. The real ones' turn is in tests/integration."""
 
@@ -135,12 +169,14 @@ RIGS = {
     "process": ProcessRig,
     "job": JobRig,
     "kafka": KafkaRig,
+    "oscar": OscarRig,
+    "oscar, unseen": BlindOscarRig,
 }
 
 
 @pytest_asyncio.fixture(params=RIGS)
 async def rig(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Rig]:
-    made = RIGS[request.param](request.param, tmp_path)
+    made = RIGS[request.param](request.param.partition(",")[0], tmp_path)
     await made.open()
     yield made
     await made.close()
@@ -158,7 +194,7 @@ async def served(sink: Sink, desk: FakeDesk) -> AsyncIterator[None]:
 
 
 def test_every_kind_of_sink_is_in_this_suite() -> None:
-    assert set(KINDS) == set(RIGS), "add a rig"
+    assert set(KINDS) == {name.partition(",")[0] for name in RIGS}, "add a rig"
 
 
 async def test_an_order_that_ends_well_is_reported(rig: Rig) -> None:

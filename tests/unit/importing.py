@@ -9,6 +9,7 @@ from dcnios_daemon.importers.draft import Given, Imported, Options
 from dcnios_daemon.importers.fdl import import_fdl
 from dcnios_daemon.importers.report import Verdict
 from dcnios_daemon.importers.workflow import import_workflow
+from dcnios_daemon.sinks.registry import KINDS
 
 SCRIPT = '#!/bin/sh\ncp "$INPUT_FILE_PATH" "$TMP_OUTPUT_DIR"\n'
 
@@ -23,7 +24,7 @@ def given(text: str, *, name: str = "mine.yaml", scripts: bool = True) -> Given:
 
 
 def options(**changed: Any) -> Options:
-    return Options(**({"run_kinds": frozenset({"job", "http", "process"})} | changed))
+    return Options(**({"run_kinds": frozenset(KINDS)} | changed))
 
 
 def fdl(*texts: str, scripts: bool = True, **changed: Any) -> Imported:

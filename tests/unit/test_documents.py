@@ -36,6 +36,7 @@ def test_a_package_that_tells_of_its_modules_tells_of_all() -> None:
         "sinks/kubernetes",
         "sinks/job",
         "sinks/interlink",
+        "sinks/oscar",
         "buffer",
         "dispatch",
     ):

@@ -4,6 +4,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from dcnios_daemon.core.errors import ConfigError
@@ -88,14 +89,42 @@ def test_dcache_to_oscar(tmp_path: Path) -> None:
     assert source.api == "https://dcache.example.org:3880/api/v1"
     assert ([watch.path for watch in source.watch.values()], source.username) == (["/data/raw"], "alice")
     assert made.files["dcache-password"] == "dcache-pass-2"
-    assert (route.run.kind, route.run.url) == ("http", "https://oscar.example.org/job/edgan3")
+    assert (route.run.kind, route.run.job_url) == ("oscar", "https://oscar.example.org/job/edgan3")
     assert made.files[Path(str(route.run.token.path)).name] == "oscar-token-8"
     assert route.rate == 0.5  # one in two seconds
     assert route.batch.size == 1
+    assert "kept in the journal" in told(made, Verdict.DIFFERENTLY, about="dcache")
+    assert "each event becomes one job" in told(made, Verdict.DIFFERENTLY, about="invoke")
+
+
+def test_what_merge_made_for_oscar_goes_event_by_event(tmp_path: Path) -> None:
+    """Its supervisor could never read it. A batch of ours is one # away, and right."""
+    made = workflow(WORKFLOW)
+    assert checked(made, tmp_path).routes["dcache-invoke"].batch.size == 1
     said = told(made, Verdict.DIFFERENTLY, about="dcache")
-    assert "each event goes by itself" in said
-    assert "kept in the journal" in said
-    assert "/job/<service>" in told(made, Verdict.DIFFERENTLY, about="invoke")
+    assert "alterations[0]: each event goes to invoke by itself" in said
+    assert "    # batch: {size: 10, wait: 5s}\n" in made.yaml
+    taken = msgspec.structs.replace(made, yaml=made.yaml.replace("    # batch:", "    batch:"))
+    batch = checked(taken, tmp_path).routes["dcache-invoke"].batch
+    assert (batch.size, batch.wait) == (10, 5)
+
+
+@pytest.mark.parametrize(
+    ("merge", "size", "wait"),
+    [
+        ("maxMessages: 10, windowSeconds: 7", 10, 7),
+        ("maxMessages: 5000, windowSeconds: 7", 1000, 7),
+        ("maxMessages: 0", 1, 0),
+        ("maxMessages: many, windowSeconds: 1e9", 1, 0),
+        ("windowSeconds: 999999", 1, 86400),
+    ],
+)
+def test_what_merge_made_for_a_bucket_is_a_batch(merge: str, size: int, wait: float, tmp_path: Path) -> None:
+    text = WORKFLOW.replace("{from: dcache, to: invoke}", "{from: dcache, to: keep}")
+    made = workflow(text.replace("maxMessages: 10, windowSeconds: 5", merge))
+    batch = checked(made, tmp_path).routes["dcache-keep"].batch
+    assert (batch.size, batch.wait) == (size, wait)
+    assert "alterations[0]: a batch, of which keep gets one JSON object" in told(made, Verdict.DIFFERENTLY)
 
 
 @pytest.mark.parametrize(
@@ -157,14 +186,25 @@ def test_events_are_kept_in_a_bucket_by_a_process(tmp_path: Path) -> None:
     assert run.stage_out["data"].to == "s3://kept/"
 
 
-def test_a_password_of_oscar_leads_to_the_token() -> None:
+def test_with_a_password_oscar_tells_the_token_and_how_jobs_end(tmp_path: Path) -> None:
     made = workflow(WORKFLOW)
-    assert "token" not in made.configuration["routes"]["kafka-other"]["run"]
-    assert "# token_file: secrets/other-oscar-token" in made.yaml
-    assert "curl -K secrets/other-oscar-curl https://oscar.example.org/system/services/plain" in told(
-        made, Verdict.TO_DO
-    )
-    assert made.files["other-oscar-curl"] == 'user = "carol:oscar-pass-9"\n'
+    run = checked(made, tmp_path).routes["kafka-other"].run
+    assert (run.kind, run.service, run.username, run.token) == ("oscar", "plain", "carol", None)
+    assert made.files["other-oscar-password"] == "oscar-pass-9"
+
+
+def test_an_oscar_without_a_login_is_left_to_do(tmp_path: Path) -> None:
+    made = workflow(WORKFLOW.replace("user: carol, password: oscar-pass-9", ""))
+    run = checked(made, tmp_path).routes["kafka-other"].run
+    assert str(run.token.path) == "secrets/other-oscar-token"
+    assert "write the token into secrets/other-oscar-token" in told(made, Verdict.TO_DO)
+
+
+@pytest.mark.parametrize("service", ["", "Edgan", "a/b", "a" * 40])
+def test_what_can_be_no_service_makes_no_route(service: str, tmp_path: Path) -> None:
+    made = workflow(WORKFLOW.replace("service: edgan3", f"service: '{service}'"))
+    assert "dcache-invoke" not in checked(made, tmp_path).routes
+    assert "no service that could be called" in told(made, Verdict.CANNOT, about="invoke")
 
 
 def test_what_cannot_be_connected_is_said() -> None:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 import yaml
 
@@ -101,8 +102,22 @@ def test_a_long_name_is_cut_the_same_each_time(tmp_path: Path) -> None:
     assert next(iter(both)) == route
 
 
+def test_an_hpcs_service_is_a_run_of_kind_interlink(tmp_path: Path) -> None:
+    made = fdl(fdl_samples.INTERLINK)
+    (route,) = checked(made, tmp_path).routes.values()
+    run = route.run
+    assert (run.kind, run.node, run.image) == (
+        "interlink",
+        "vega-vk",
+        "docker://registry.example.org/thermal",
+    )
+    assert (run.slurm.time, run.slurm.nodes, run.queue_allowance) == ("02:30:00", 1, 86400)
+    assert run.stage_in
+    assert "runs of kind interlink" in told(made, Verdict.CARRIED)
+
+
 def test_interlink_is_used_when_there_is_such_a_run() -> None:
-    without = fdl(fdl_samples.INTERLINK)
+    without = fdl(fdl_samples.INTERLINK, run_kinds=frozenset({"job"}))
     (route,) = without.configuration["routes"].values()
     assert (route["run"]["kind"], route["run"]["image"]) == ("job", "registry.example.org/thermal")
     assert "interlink_node_name" in told(without, Verdict.CANNOT)
@@ -115,7 +130,7 @@ def test_interlink_is_used_when_there_is_such_a_run() -> None:
     assert "interlink" not in told(made, Verdict.CANNOT)
 
 
-def test_what_the_plugin_is_told_has_keys_of_its_own() -> None:
+def test_what_the_plugin_is_told_has_keys_of_its_own(tmp_path: Path) -> None:
     annotations = """
           mine: kept
           slurm-job.vk.io/flags: --job-name=mine -p gpu --constraint "a100&big" --mem=4G loose -N x
@@ -126,7 +141,8 @@ def test_what_the_plugin_is_told_has_keys_of_its_own() -> None:
     text = fdl_samples.INTERLINK.replace(
         "\n          slurm-job.vk.io/flags: --time=02:30:00 --nodes=1\n", annotations
     ).replace("script: thermal.sh", "script: thermal.sh\n        image_pull_secrets: [mine]")
-    made = fdl(text, run_kinds=frozenset({"job", "interlink"}))
+    made = fdl(text)
+    checked(made, tmp_path)
     (route,) = made.configuration["routes"].values()
     run = route["run"]
     assert run["slurm"] == {"partition": "gpu", "flags": ["--constraint=a100&big", "--mem=4G"]}
@@ -140,18 +156,99 @@ def test_what_the_plugin_is_told_has_keys_of_its_own() -> None:
     assert "without --job-name" in told(made, Verdict.DIFFERENTLY)
 
 
-def test_a_server_is_no_route_and_is_said_to_have_been_public() -> None:
+def test_a_server_is_a_service_that_is_reached_from_inside_only(tmp_path: Path) -> None:
     made = fdl(fdl_samples.EXPOSE)
-    assert made.configuration["routes"] == {}
-    said = told(made, Verdict.CANNOT)
-    assert 'port "8888", node port "30500"' in said
-    assert "it was public" in said
+    settings = checked(made, tmp_path)
+    assert settings.routes == {}
+    lab = settings.services["lab"]
+    assert (lab.kind, lab.image, lab.port) == ("container", "registry.example.org/notebook", 8888)
+    assert lab.command == ("/bin/sh", "-c", SCRIPT)
+    assert (lab.resources.cpu, lab.resources.memory) == ("0.2", "256Mi")
+    assert (lab.auth, lab.expose, lab.replicas.max) == ("none", None, None)
+    assert lab.secrets == {"JUPYTER_TOKEN": "lab-env/JUPYTER_TOKEN"}
+    assert "root-token" in made.files["lab-env.secret.yaml"]
+    said = told(made, Verdict.DIFFERENTLY)
+    assert "expose.set_auth: it was public" in said
+    assert "expose: service lab, reached inside the cluster only" in said
+    assert 'expose.nodePort: "30500": no ports of nodes' in told(made, Verdict.CANNOT)
 
 
-@pytest.mark.parametrize("port", ["8888", "[8888]", "['8888']"])
-def test_a_port_may_be_one_or_a_list(port: str) -> None:
+def test_the_line_that_lets_people_in_is_right_once_the_mark_is_taken_away(tmp_path: Path) -> None:
+    made = fdl(fdl_samples.EXPOSE)
+    line = "    # expose: {host: lab.example.org, path: /system/services/lab/exposed}\n"
+    assert line in made.yaml
+    taken = msgspec.structs.replace(made, yaml=made.yaml.replace("    # expose:", "    expose:"))
+    expose = checked(taken, tmp_path).services["lab"].expose
+    assert expose.url == "http://lab.example.org/system/services/lab/exposed"
+
+
+def test_a_server_keeps_its_scale_and_health(tmp_path: Path) -> None:
+    more = "min_scale: 0, max_scale: 5, cpu_threshold: 70, health_path: /health, set_auth: true"
+    text = fdl_samples.EXPOSE.replace("min_scale: 1, max_scale: 1", more).replace("cpu_threshold: 90, ", "")
+    made = fdl(text)
+    lab = checked(made, tmp_path).services["lab"]
+    assert (lab.replicas.min, lab.replicas.max, lab.replicas.cpu_percent) == (1, 5, 70)
+    assert lab.health_path == "/health"
+    assert "one pod at least" in told(made, Verdict.DIFFERENTLY)
+    assert "expose.set_auth: OSCAR's Ingress asked for a login, ours asks for none" in told(
+        made, Verdict.CANNOT
+    )
+
+
+def test_an_images_own_command_may_be_the_server(tmp_path: Path) -> None:
+    made = fdl(fdl_samples.EXPOSE.replace("rewrite_target: true", "default_command: true"))
+    assert checked(made, tmp_path).services["lab"].command == ()
+    assert "# expose: {host: lab.example.org, path: /}" in made.yaml
+
+
+@pytest.mark.parametrize(
+    ("first", "command"),
+    [
+        ("#!/bin/bash", ["/bin/bash", "-c"]),
+        ("#!/usr/bin/env bash", ["/usr/bin/env", "bash", "-c"]),
+        ("echo", ["/bin/sh", "-c"]),
+        ("#!/usr/bin/python3", None),
+        ("#!", None),
+    ],
+)
+def test_a_server_is_started_by_the_shell_that_its_script_names(
+    first: str, command: list[str] | None, tmp_path: Path
+) -> None:
+    text = fdl_samples.EXPOSE.replace("script: start.sh", f'script: "{first}\\nserve\\n"')
+    made = fdl(text)
+    services = checked(made, tmp_path).services
+    if command is None:
+        assert services == {}
+        assert "only a shell's can be" in told(made, Verdict.CANNOT)
+    else:
+        assert list(services["lab"].command) == [*command, f"{first}\nserve\n"]
+
+
+def test_a_server_without_its_script_is_none() -> None:
+    made = fdl(fdl_samples.EXPOSE, scripts=False)
+    assert "services" not in made.configuration
+    assert 'script: "start.sh" cannot be read' in told(made, Verdict.CANNOT)
+
+
+def test_what_has_inputs_is_a_route_and_its_port_is_told_of(tmp_path: Path) -> None:
+    made = fdl(fdl_samples.EXPOSE + "      input: [{storage_provider: minio, path: lab/in}]\n")
+    settings = checked(made, tmp_path)
+    assert (list(settings.routes), settings.services) == (["lab"], {})
+    assert "expose: it has inputs, and is a route" in told(made, Verdict.CANNOT)
+
+
+@pytest.mark.parametrize("port", ["8888", "[8888]", "['8888']", "[8888, 9999]"])
+def test_a_port_may_be_one_or_a_list(port: str, tmp_path: Path) -> None:
     made = fdl(fdl_samples.EXPOSE.replace("api_port: 8888", f"api_port: {port}"))
-    assert 'port "8888"' in told(made, Verdict.CANNOT)
+    assert checked(made, tmp_path).services["lab"].port == 8888
+    assert ("only the first is served: 8888" in told(made, Verdict.CANNOT)) == ("9999" in port)
+
+
+@pytest.mark.parametrize("port", ["99999", "http", "-1"])
+def test_what_is_no_port_serves_nothing(port: str, tmp_path: Path) -> None:
+    made = fdl(fdl_samples.EXPOSE.replace("api_port: 8888", f"api_port: {port}"))
+    assert checked(made, tmp_path).services == {}
+    assert "expose.api_port: is no port" in told(made, Verdict.CANNOT)
 
 
 def test_a_port_of_zero_exposes_nothing() -> None:
@@ -179,6 +276,12 @@ def test_what_cannot_be_read_makes_no_route() -> None:
     assert made.configuration["routes"] == {}
     assert made.configuration["sources"] == {}
     assert "rucio.desy: there is no Rucio source" in told(made, Verdict.CANNOT)
+
+
+def test_a_store_that_is_not_offered_is_said_so_and_not_field_by_field() -> None:
+    said = told(fdl(fdl_samples.RUCIO), Verdict.CANNOT)
+    assert "storage_providers.rucio.desy: there is no Rucio source or store here: left out" in said
+    assert "no such field" not in said
 
 
 def test_dcache_is_watched_and_written_to(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """OSCAR services, from files of its Functions Definition Language or from its API.
 
 ``stores`` are its storage providers, ``sources`` inputs and outputs, ``run`` and ``script`` what a service
-runs; ``left_out`` tells what is none of these.
+runs, ``exposed`` those that are servers; ``left_out`` tells what is none of these.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +11,8 @@ import msgspec
 
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.importers.draft import Draft, Given, Imported, Options
-from dcnios_daemon.importers.fdl.left_out import in_flight, is_exposed, tell
+from dcnios_daemon.importers.fdl.exposed import is_exposed, take_server
+from dcnios_daemon.importers.fdl.left_out import in_flight, tell
 from dcnios_daemon.importers.fdl.run import run_of
 from dcnios_daemon.importers.fdl.sources import Service, Sources
 from dcnios_daemon.importers.fdl.stores import Providers, Store
@@ -58,14 +59,15 @@ def import_fdl(files: Sequence[Given], options: Options) -> Imported:
     if not services:
         names = ", ".join(given.name for given in files)
         raise ConfigError(f"{names}: holds no service: neither functions.oscar nor name, image and script")
-    runnable = [service for service in services if _take_inputs(service, sources)]
+    runnable = [service for service in services if _take_inputs(service, draft, sources)]
     for service in runnable:
         _take_route(service, draft, sources)
     for service in services:
         tell(service)
         service.block.close()
-        if service.route in draft.routes:
-            draft.explain(service.route, service.notes)
+        for kind, made in (("routes", draft.routes), ("services", draft.services)):
+            if service.route in made:
+                draft.explain(kind, service.route, service.notes)
     for providers in opened:
         providers.close()
     return draft.finish(head=_head(files, draft))
@@ -73,8 +75,10 @@ def import_fdl(files: Sequence[Given], options: Options) -> Imported:
 
 def _head(files: Sequence[Given], draft: Draft) -> Sequence[str]:
     names = ", ".join(given.name for given in files)
-    count = len(draft.routes)
-    return [f"OSCAR's {names} as a configuration: {count} route{'s' * (count != 1)}, by dcnios import fdl."]
+    made = [f"{len(draft.routes)} route{'s' * (len(draft.routes) != 1)}"]
+    if draft.services:
+        made.append(f"{len(draft.services)} service{'s' * (len(draft.services) != 1)}")
+    return [f"OSCAR's {names} as a configuration: {' and '.join(made)}, by dcnios import fdl."]
 
 
 def _open(
@@ -128,9 +132,9 @@ def _service(draft: Draft, stores: dict[Any, Store], given: Given, found: _Found
     route = draft.names.give(name or "service")
     block.text("name")
     if name == route:
-        notes.carried("name", f"route {route}")
+        notes.carried("name", f"called {route}")
     else:
-        notes.differently("name", f"route {route}: names here are short and stand once")
+        notes.differently("name", f"called {route}: names here are short and stand once")
     own = Providers(draft, stores, block.block("storage_providers"))
     if block.given("clusters"):
         notes.cannot(block.where("clusters"), _REPLICAS)
@@ -146,16 +150,17 @@ def _service(draft: Draft, stores: dict[Any, Store], given: Given, found: _Found
     )
 
 
-def _take_inputs(service: Service, sources: Sources) -> bool:
-    """Make its sources. Says whether it is something that a route can run."""
+def _take_inputs(service: Service, draft: Draft, sources: Sources) -> bool:
+    """Make its sources, or the server that it is. Says whether it is something that a route can run."""
     block = service.block
     had_any = sources.take_inputs(service)
     if service.sources:
         return True
-    if had_any:
+    if is_exposed(service):
+        if not take_server(service, draft):
+            _no_route(service, "it is a server, and its script starts it")
+    elif had_any:
         _no_route(service, "none of its inputs can be a source")
-    elif is_exposed(service):
-        _no_route(service, "it is a server, and its script starts it")
     elif block.given("kserve") and not block.given("script"):
         _no_route(service, "it is a model server, without a script of its own")
     elif block.given("image"):

@@ -2,7 +2,6 @@
 
 import math
 
-from dcnios_daemon.importers.draft import quoted
 from dcnios_daemon.importers.fdl.sources import Service
 from dcnios_daemon.importers.fields import Block
 
@@ -30,17 +29,6 @@ _GONE = {
     "deployment": "is what OSCAR observed, not a setting",
     "namespace": "kubernetes.namespace says where Jobs run",
 }
-_EXPOSE = (
-    "min_scale",
-    "max_scale",
-    "cpu_threshold",
-    "rewrite_target",
-    "default_command",
-    "set_auth",
-    "auth_type",
-    "health_path",
-    "probe_mode",
-)
 
 
 def tell(service: Service) -> None:
@@ -60,12 +48,6 @@ def tell(service: Service) -> None:
     _expose(service, block.block("expose"))
     for key in (*_PLAIN, *_GONE):
         block.forget(key)
-
-
-def is_exposed(service: Service) -> bool:
-    """Whether it is a server, whose script starts it."""
-    expose = Block(service.block.peek("expose"), "", service.notes.apart())
-    return any(port.strip("0") for port in [*expose.texts("api_port"), *expose.texts("port")])
 
 
 def in_flight(service: Service) -> int | None:
@@ -107,24 +89,13 @@ def _synchronous(service: Service, block: Block) -> None:
 
 
 def _expose(service: Service, block: Block) -> None:
-    if not block.names():
-        return
-    ports = [port for port in [*block.texts("api_port"), *block.texts("port")] if port.strip("0")]
-    nodes = [port for port in block.texts("nodePort") if port.strip("0")]
-    said = {key: block.text(key) for key in _EXPOSE}
-    if not ports:
+    """Of one that is no server, or is a route: what is a server has been told of."""
+    if not block.names() or service.notes.tells_of(block.path):
+        block.forget_all()
+    elif any(port.strip("0") for port in [*block.texts("api_port"), *block.texts("port")]):
+        block.forget_all()
+        what = "it has inputs, and is a route: if it is a server, too, write that as a service"
+        service.notes.cannot(block.path, f"{what} (docs/services.md)")
+    else:
         service.notes.differently(block.path, "has no api_port: OSCAR exposes nothing, and so it is here")
-        block.close()
-        return
-    shown = ", ".join(f"{key} {quoted(value)}" for key, value in said.items() if value)
-    where = f"port {', '.join(map(quoted, ports))}" + (
-        f", node port {', '.join(map(quoted, nodes))}" if nodes else ""
-    )
-    public = "" if (said["set_auth"] or "").lower() == "true" else "; set_auth is not true: it was public"
-    what = f"a server is no route ({where}{'; ' if shown else ''}{shown}{public})"
-    service.notes.cannot(
-        block.path,
-        f"{what}: write it as a service of kind container or notebook, and say who asks visitors for a "
-        "login (docs/services.md)",
-    )
     block.close()

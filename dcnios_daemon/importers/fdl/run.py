@@ -35,15 +35,15 @@ def run_of(service: Service, draft: Draft, sources: Sources) -> dict[str, Any] |
         return None
     run: dict[str, Any] = {"kind": "job", "image": image} | script
     text = script.get("script", "")
-    env = {name: as_literal(value) for name, value in _variables(service, draft, run).items()}
+    env = {name: as_literal(value) for name, value in variables_of(service, draft, run).items()}
     run["env"] = dict(environment_of(text)) | {"OSCAR_SERVICE_NAME": as_literal(service.name)} | env
-    run["resources"] = _resources(service)
+    run["resources"] = resources_of(service)
     if is_staged:
         run["stage_in"] = True
     run["stage_out"] = sources.outputs(service)
-    run |= {"labels": _labels(service), "annotations": block.pairs("annotations")}
+    run |= {"labels": labels_of(service), "annotations": annotations_of(service)}
     run["image_pull_secrets"] = block.texts("image_pull_secrets")
-    run["volumes"] = _volumes(service, block.block("volume"))
+    run["volumes"] = volumes_of(service, block.block("volume"))
     run["pod"] = _overlay(service, run, needs_node=needs_node_name(text))
     run["deadline"] = "1d"
     service.notes.differently("", "OSCAR's Jobs have no deadline; here one ends after a day: see deadline")
@@ -69,7 +69,7 @@ def _placed(service: Service, draft: Draft, run: dict[str, Any]) -> dict[str, An
     return run | {"image": plain or run["image"]}
 
 
-def _variables(service: Service, draft: Draft, run: dict[str, Any]) -> dict[str, str]:
+def variables_of(service: Service, draft: Draft, run: dict[str, Any]) -> dict[str, str]:
     """The plain ones; those that are secret go to a Kubernetes Secret and into ``run``."""
     block = service.block.block("environment")
     where = block.where("variables")
@@ -92,7 +92,8 @@ def _variables(service: Service, draft: Draft, run: dict[str, Any]) -> dict[str,
     return {name: value for name, value in variables.items() if name not in secrets}
 
 
-def _resources(service: Service) -> dict[str, Any]:
+def resources_of(service: Service) -> dict[str, Any]:
+    """Its share of a node, OSCAR's where it says none."""
     block, found = service.block, dict(_DEFAULTS)
     for key in _DEFAULTS:
         given = block.text(key)
@@ -103,7 +104,7 @@ def _resources(service: Service) -> dict[str, Any]:
     return found | ({"gpu": 1} if block.flag("enable_gpu") else {})
 
 
-def _labels(service: Service) -> dict[str, str]:
+def labels_of(service: Service) -> dict[str, str]:
     """Its own; those that OSCAR adds are of no use without it."""
     block = service.block
     theirs = {"applicationId", "oscar_service", "queue", "owner_name", "vo"}
@@ -115,7 +116,13 @@ def _labels(service: Service) -> dict[str, str]:
     return kept
 
 
-def _volumes(service: Service, block: Block) -> dict[str, Any]:
+def annotations_of(service: Service) -> dict[str, str]:
+    """For its objects, as they are."""
+    return service.block.pairs("annotations")
+
+
+def volumes_of(service: Service, block: Block) -> dict[str, Any]:
+    """The claim that it mounts, if any."""
     if not block.names():
         return {}
     name, mount, size = block.text("name") or service.name, block.text("mount_path"), block.text("size")

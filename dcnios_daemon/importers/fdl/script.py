@@ -14,6 +14,7 @@ LONGEST = 120 * 1024
 """Bytes: Linux takes 128 KiB in one argument, which the script is."""
 _PAYLOAD_AS_INPUT = 'INPUT_FILE_PATH="${INPUT_FILE_PATH:-$DCNIOS_EVENT_FILE}"; export INPUT_FILE_PATH'
 _INPUT_FOLDER = 'TMP_INPUT_DIR="${INPUT_FILE_PATH%/*}"; export TMP_INPUT_DIR'
+_NONE = "there is none, which OSCAR refuses: the image's own command runs"
 _ELSEWHERE = {
     "OSCAR_SERVICE_TOKEN": "there is no service token here",
     "OSCAR_SERVICE_BASE_PATH": "it is for exposed services",
@@ -30,24 +31,47 @@ def script_of(service: Service, *, is_staged: bool) -> dict[str, str] | None:
     """
     where, given = service.block.where("script"), service.block.raw("script")
     if given is None or not given.strip():
-        service.notes.differently(
-            "script", "there is none, which OSCAR refuses: the image's own command runs"
-        )
+        service.notes.differently("script", _NONE)
         return {}
-    if service.is_inline or "\n" in given.strip() or given.startswith("#!"):
-        text = given
-    else:
-        try:
-            text = service.read(given.strip())
-        except (OSError, ValueError):
-            service.notes.to_do(where, f"{quoted(given)} cannot be read: put it where script_file says")
-            return {"script_file": given.strip()}
-    text = text.replace("\r\n", "\n")
-    if len(text.encode()) > LONGEST:
-        service.notes.cannot(where, f"has over {LONGEST:,} bytes: put it into the image, then import again")
+    text = _read(service, given)
+    if text is None:
+        service.notes.to_do(where, f"{quoted(given)} cannot be read: put it where script_file says")
+        return {"script_file": given.strip()}
+    if not _is_short(service, text, where):
         return None
     _say_what_is_missing(service, text)
     return {"script": _with_prelude(service, text, is_staged=is_staged)}
+
+
+def plain_script_of(service: Service) -> str | None:
+    """Its text as it is, empty if there is none; None, and a finding, if it cannot be had."""
+    where, given = service.block.where("script"), service.block.raw("script")
+    if given is None or not given.strip():
+        service.notes.differently("script", _NONE)
+        return ""
+    text = _read(service, given)
+    if text is None:
+        service.notes.cannot(
+            where, f"{quoted(given)} cannot be read: put it beside the file, then import again"
+        )
+    return text if text is not None and _is_short(service, text, where) else None
+
+
+def _read(service: Service, given: str) -> str | None:
+    """The script itself, or what is in the file that it names."""
+    if service.is_inline or "\n" in given.strip() or given.startswith("#!"):
+        return given.replace("\r\n", "\n")
+    try:
+        return service.read(given.strip()).replace("\r\n", "\n")
+    except (OSError, ValueError):
+        return None
+
+
+def _is_short(service: Service, text: str, where: str) -> bool:
+    if len(text.encode()) <= LONGEST:
+        return True
+    service.notes.cannot(where, f"has over {LONGEST:,} bytes: put it into the image, then import again")
+    return False
 
 
 def environment_of(script: str) -> Mapping[str, str]:

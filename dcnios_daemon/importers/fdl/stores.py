@@ -64,6 +64,9 @@ class Providers:
         self._used.add((kind, name))
         if kind in _WHY_NOT:
             notes.cannot(where, f"{reference}: {_WHY_NOT[kind]}")
+            block = self._block(kind, name)
+            block.forget_all()
+            block.notes.cannot(block.path, f"{_WHY_NOT[kind]}: left out")
             return None
         if kind == "minio":
             return self._minio(name)

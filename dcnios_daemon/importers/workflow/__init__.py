@@ -11,7 +11,7 @@ from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.importers.draft import Draft, Given, Imported, Options, quoted
 from dcnios_daemon.importers.fields import Block, read_documents
 from dcnios_daemon.importers.report import Notes
-from dcnios_daemon.importers.workflow.alterations import tell_alterations
+from dcnios_daemon.importers.workflow.alterations import take_alterations
 from dcnios_daemon.importers.workflow.destinations import DESTINATIONS, Destination
 from dcnios_daemon.importers.workflow.elements import Element
 from dcnios_daemon.importers.workflow.sources import SOURCES
@@ -108,15 +108,17 @@ def _connect(draft: Draft, elements: Mapping[str, Element], connection: Block) -
             connection.path, f"no route from {start.name} to {end.name}: {', '.join(why)}"
         )
         return {start.name, end.name}
-    route: dict[str, Any] = {"from": [source]}
-    tell_alterations(start)
+    route: dict[str, Any] = {"from": [source]} | ({"rate": destination.rate} if destination.rate else {})
+    batch = take_alterations(start, end, destination)
     name = draft.names.give(f"{start.name}-{end.name}")
-    draft.routes[name] = (
-        route | ({"rate": destination.rate} if destination.rate else {}) | {"run": destination.run}
-    )
-    draft.commented_out("routes", name, "run", lines=destination.lacking)
+    if batch is not None and destination.takes_batches:
+        route["batch"] = batch
+    elif batch is not None:
+        line = f"batch: {{size: {batch['size']}, wait: {batch['wait']}}}"
+        draft.commented_out("routes", name, lines=[line])
+    draft.routes[name] = route | {"run": destination.run}
     connection.notes.carried(connection.path, f"route {name}")
-    draft.explain(name, _together(start.notes, end.notes))
+    draft.explain("routes", name, _together(start.notes, end.notes))
     return {start.name, end.name}
 
 

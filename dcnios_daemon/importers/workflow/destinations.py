@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
 
@@ -11,7 +10,7 @@ from dcnios_daemon.importers.addresses import address
 from dcnios_daemon.importers.draft import Draft, as_literal
 from dcnios_daemon.importers.workflow.elements import Element
 
-_SERVICE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SERVICE = re.compile(r"[a-z0-9]([-a-z0-9]{0,37}[a-z0-9])?")
 _SHORTEST, _LONGEST = 0.01, 86400.0
 """Seconds between two calls that make a rate."""
 _KEEP_DATA = 'cp "$DCNIOS_EVENT_FILE" "$TMP_OUTPUT_DIR/$DCNIOS_KEY"\n'
@@ -22,8 +21,8 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True):
 
     run: Mapping[str, Any]
     rate: str | None = None
-    lacking: tuple[str, ...] = ()
-    """Lines of that block that wait for somebody."""
+    takes_batches: bool = False
+    """Whether it can do with an order for several events what it did with what Merge made."""
 
 
 def _oscar(draft: Draft, element: Element) -> Destination | None:
@@ -34,28 +33,27 @@ def _oscar(draft: Draft, element: Element) -> Destination | None:
     if endpoint is None or service is None or not _SERVICE.fullmatch(service):
         element.notes.cannot("", "has no endpoint or no service that could be called")
         return None
-    url = f"{endpoint}/job/{quote(service)}"
-    what = "each event's data is POSTed to /job/<service> (a run of kind http) until that is answered 201"
-    element.notes.differently("", f"{what}; certificates are verified, which DCNiOS did not")
-    run: dict[str, Any] = {"kind": "http", "url": url}
+    what = "each event becomes one job, whatever is lost on the way"
+    if not (user and password):
+        what += "; with username and password_file of OSCAR's system user its end would be seen, too"
+    what += "; certificates are verified, which DCNiOS did not"
+    element.notes.differently("", what)
+    run: dict[str, Any] = {"kind": "oscar", "endpoint": endpoint, "service": service}
     label = draft.names.give(f"{element.name}-oscar")
-    if token and not (user and password):
-        run["token_file"] = draft.secret(f"{label}-token", token)
-        return Destination(run=run, rate=_rate(rate))
-    file = draft.place(f"{label}-token")
-    what = f"OSCAR's /job takes no password but the service's token: write it into {file} and take the # away"
     if user and password:
-        login = draft.secret(f"{label}-curl", f'user = "{_in_curl(user)}:{_in_curl(password)}"\n')
-        what += f" (curl -K {login} {endpoint}/system/services/{service} shows it)"
-        element.notes.differently(block.where("password"), f"is in {login}, for that call only")
-    element.notes.to_do(block.where("token"), what)
-    if token:
-        draft.secret(f"{label}-token", token)
-    return Destination(run=run, rate=_rate(rate), lacking=(f"token_file: {file}",))
-
-
-def _in_curl(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        run |= {"username": user, "password_file": draft.secret(f"{label}-password", password)}
+        what = "OSCAR is asked with it for the service's token, as DCNiOS did, and then how its jobs end"
+        element.notes.carried(block.where("password"), what)
+        if token:
+            element.notes.differently(block.where("token"), "left out: user and password count, as there")
+        return Destination(run=run, rate=_rate(rate))
+    file = f"{label}-token"
+    run["token_file"] = draft.secret(file, token) if token else draft.place(file)
+    if not token:
+        element.notes.to_do(
+            block.where("token"), f"no login is in the file: write the token into {draft.place(file)}"
+        )
+    return Destination(run=run, rate=_rate(rate))
 
 
 def _rate(components: Mapping[str, float]) -> str | None:
@@ -82,7 +80,7 @@ def _put_s3(draft: Draft, element: Element) -> Destination | None:
     element.notes.differently("", what)
     out = {"to": f"s3://{as_literal(bucket)}/", "using": name}
     run = {"kind": "process", "script": _KEEP_DATA, "stage_out": {"data": out}}
-    return Destination(run=run)
+    return Destination(run=run, takes_batches=True)
 
 
 def aws_source(draft: Draft, element: Element, name: str, *, endpoint: str | None) -> dict[str, Any]:

@@ -22,7 +22,7 @@ async def check(
 
 async def _look(place: str, run: HttpRun) -> list[str]:
     """``OPTIONS`` changes nothing; a receiver that does not know it (405, 501) is there all the same."""
-    client = Client(run, SystemClock())
+    client = Client(run.url, run.access(), SystemClock())
     try:
         answer = await client.ask("OPTIONS", {}, None)
     except SinkError as error:

@@ -9,6 +9,7 @@ from yarl import URL
 
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.core.units import Duration
+from dcnios_daemon.sinks.http.client import Access
 
 _OURS = frozenset({"content-length", "content-type", "host", "transfer-encoding"})
 
@@ -33,6 +34,7 @@ def _header_name(value: str) -> str:
     return value
 
 
+Address = Annotated[str, AfterValidator(_address)]
 HeaderName = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$"), AfterValidator(_header_name)
 ]
@@ -44,7 +46,7 @@ class HttpRun(Settings):
     again with the same ``id``, by which receivers know it; so are answers that are not about the event
     (redirections, 401, 403, 404, 405, 410…), until somebody mends it. Other 4xx make the delivery dead."""
 
-    url: Annotated[str, AfterValidator(_address)]
+    url: Address
     mode: Literal["binary", "structured"] = "binary"
     """``binary``: the event's data is the body, all else headers. ``structured``: one JSON document. An order
     for several events is a JSON batch in both. Of the route's ``payload`` only ``reference`` counts: it
@@ -69,3 +71,14 @@ class HttpRun(Settings):
         if self.ca_file is not None and URL(self.url).scheme != "https":
             raise ValueError("ca_file needs an https:// url")
         return self
+
+    def access(self) -> Access:
+        """The same as the client takes it."""
+        return Access(
+            token=self.token,
+            username=self.username,
+            password=self.password,
+            ca_file=self.ca_file,
+            timeout=self.timeout,
+            headers=self.headers,
+        )

@@ -77,7 +77,7 @@ class HttpSink:
 
     def plan(self, route: str, run: HttpRun) -> HttpPlan:  # noqa: ARG002 - nothing in it is the route's
         """See :class:`~dcnios_daemon.core.ports.Sink`. Equal blocks share their connections."""
-        to = self._connections.to(run, lambda: Client(run, self._context.clock))
+        to = self._connections.to(run, lambda: Client(run.url, run.access(), self._context.clock))
         return HttpPlan(to, self._ended, self._context)
 
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:
