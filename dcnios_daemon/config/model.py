@@ -138,10 +138,8 @@ class RetrySettings(Settings):
     backoff: Duration = 2.0
     """Before the second attempt; doubled before each further one."""
     max_backoff: Duration = 600.0
-    on: tuple[Literal["infrastructure", "script", "deadline", "unknown", "suspicious"], ...] = (
-        "infrastructure",
-    )
-    """Kinds of failure; ``suspicious``: nothing proves that what is called a success is one."""
+    on: tuple[Literal["infrastructure", "script", "deadline", "unknown"], ...] = ("infrastructure",)
+    """Kinds of failure. What follows from a ``suspicious`` end is said by the ``run`` of its kind."""
     exit_codes: tuple[Annotated[int, Field(gt=0, le=255)], ...] = ()
     """Exit codes of the script that are worth another attempt, whatever ``on`` says."""
 

@@ -305,9 +305,20 @@ async def test_the_wrappers_line_says_how_it_ended(
     assert (found.failure, found.exit_code, found.node) == (failure, code, "vega")
 
 
-async def test_a_success_that_nothing_proves_is_suspicious(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("policy", "counts_as"),
+    [
+        ({}, Failure.SUSPICIOUS),
+        ({"suspicious": "hold"}, Failure.SUSPICIOUS),
+        ({"suspicious": "retry"}, Failure.INFRASTRUCTURE),
+        ({"suspicious": "fail"}, Failure.SCRIPT),
+    ],
+)
+async def test_a_success_that_nothing_proves_is_what_its_route_says(
+    site: Site, policy: dict[str, str], counts_as: Failure
+) -> None:
     await virtual_node(site.cluster, "vega")
-    plan = site.plan()
+    plan = site.plan(**policy)
     async with site.served():
         await plan.submit(A)
         name = await virtual_pod(site.cluster, A, job_id="17")
@@ -315,7 +326,7 @@ async def test_a_success_that_nothing_proves_is_suspicious(site: Site) -> None:
         await virtual_pod(site.cluster, A, job_id="17", phase="Succeeded")
         await site.cluster.end(A.name)
         found = await site.desk.outcome(A.name)
-    assert found.failure is Failure.SUSPICIOUS
+    assert (found.failure, found.reason) == (counts_as, "NoEvidence")
 
 
 async def test_a_log_that_comes_late_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,10 +1,16 @@
 """How Jobs did, by the end of their pods' logs: read while there is somebody to read them from."""
 
+from typing import Literal
+
+from msgspec.structs import replace
+
 from dcnios_daemon.core.errors import SinkError
-from dcnios_daemon.core.ports import Outcome
+from dcnios_daemon.core.ports import Failure, Outcome
 from dcnios_daemon.sinks.interlink.admission import Admission
+from dcnios_daemon.sinks.interlink.settings import InterlinkRun
 from dcnios_daemon.sinks.interlink.verdict import find_evidence, outcome
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
+from dcnios_daemon.sinks.kubernetes.marks import ROUTE, route_label
 from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
 from dcnios_daemon.telemetry.events import LogUnavailable
@@ -16,6 +22,12 @@ LOOKS = 5
 _MUCH = 262144
 _ENOUGH, _FEW_LINES = 16 * 1024 * 1024, 12
 """Bytes and lines: the plugin appends some lines to the wrapper's."""
+_COUNTS_AS: dict[Literal["hold", "retry", "fail"], Failure] = {
+    "hold": Failure.SUSPICIOUS,
+    "retry": Failure.INFRASTRUCTURE,
+    "fail": Failure.SCRIPT,
+}
+"""What a success that nothing proves is to a route, by its ``suspicious``."""
 
 
 class Judge:
@@ -26,6 +38,11 @@ class Judge:
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
         self._looks: dict[str, int] = {}
+        self._runs: dict[str, InterlinkRun] = {}
+
+    def add(self, route: str, run: InterlinkRun) -> None:
+        """Judge the route's Jobs as its ``run`` says."""
+        self._runs[route_label(route)] = run
 
     async def judge(self, job: Job, pods: EndedPods) -> Outcome | float:
         """See :data:`dcnios_daemon.sinks.kubernetes.follow.Judge`."""
@@ -36,7 +53,11 @@ class Judge:
         if pod is not None and self._may_yet_tell(pod, job, log):
             return LOOK_AGAIN
         self._looks.pop(name, None)
-        return outcome(job, pod, log=log, stuck=self._admission.why_not_begun(name))
+        found = outcome(job, pod, log=log, stuck=self._admission.why_not_begun(name))
+        run = self._runs.get(job.metadata.labels.get(ROUTE, ""))
+        if run is not None and found.failure is Failure.SUSPICIOUS:
+            return replace(found, failure=_COUNTS_AS[run.suspicious])
+        return found
 
     async def _log(self, pods: EndedPods, pod: Pod, job: Job) -> bytes | None:
         """The end of its log; empty where it has none, None where it cannot be read for now."""

@@ -1,7 +1,7 @@
 """The ``run`` block of ``kind: interlink``: on which HPC, with what, and what its site needs besides."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
@@ -62,6 +62,10 @@ class InterlinkRun(PodRun):
     pods_per_node: Annotated[int, Field(ge=1)] = 20
     """Pods of this daemon that may live on the node at the same time. The plugin asks for the state of one
     pod in ten seconds: each one more makes the news of all older."""
+    suspicious: Literal["hold", "retry", "fail"] = "hold"
+    """What follows when a run is called a success and nothing proves it. ``hold``: it is dead as
+    ``suspicious`` until an operator has looked and replays it. ``retry``: it counts as ``infrastructure``,
+    and may so be done twice. ``fail``: it counts as ``script``."""
     shared_fs: bool = False
     """The HPC's plugin runs with ``SHARED_FS=true``. Mounted Secrets arrive only then."""
     image_root: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")] | None = None

@@ -109,14 +109,17 @@ class InterlinkSink:
         self._context = context
         self._session = session or ClusterSession(settings, context.clock)
         self._admission = Admission(self._session, context.clock, selector=ours)
-        judge = Judge(self._admission).judge
-        self._follower = Follower(self._session, context.clock, sink=KIND, selector=ours, judge=judge)
+        self._judge = Judge(self._admission)
+        self._follower = Follower(
+            self._session, context.clock, sink=KIND, selector=ours, judge=self._judge.judge
+        )
 
     def plan(self, route: str, run: InterlinkRun) -> InterlinkPlan:
         """Compile the route's Job. Reads its script file. See :class:`dcnios_daemon.core.ports.Sink`."""
         template = Template(run, route=route, instance=self._context.instance)
         self._follower.add(route, keep=run.keep)
         self._admission.add(route, run)
+        self._judge.add(route, run)
         return InterlinkPlan(
             self._session,
             run,
