@@ -14,7 +14,8 @@ from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.results import RESULTS
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.core.units import duration_text
-from dcnios_daemon.sinks.spec import ContainerRun
+from dcnios_daemon.sinks.interlink.settings import InterlinkRun, SuccessMarker
+from dcnios_daemon.sinks.spec import ContainerRun, StageOut
 from dcnios_daemon.sources import registry
 
 Wrong = Callable[[Path, str], None]
@@ -93,13 +94,23 @@ def _check_stage_in(settings: DaemonSettings, name: str, wrong: Wrong) -> None:
 def _check_stage_out(settings: DaemonSettings, name: str, sources: Mapping[str, Any], wrong: Wrong) -> None:
     run: object = settings.sendings[name].run
     stores = [source for source, block in settings.sources.items() if _has_store(block)]
-    for target, out in run.stage_out.items() if isinstance(run, ContainerRun) else ():
-        path: Path = (*run_path(name), "stage_out", target, "using")
+    for place, out in written_by(run).items():
+        path: Path = (*run_path(name), *place, "using")
         source = settings.sources.get(out.using)
         if out.using not in sources:
             wrong(path, f"{out.using!r} is no source: {suggest(out.using, stores)}")
         elif source is not None and not _has_store(source):
             wrong(path, f"source {out.using!r} is of kind {source.kind}, which is no store to write to")
+
+
+def written_by(run: object) -> Mapping[tuple[str, ...], StageOut | SuccessMarker]:
+    """The places in stores that a ``run`` writes to, by where they stand in it."""
+    found: dict[tuple[str, ...], StageOut | SuccessMarker] = {}
+    if isinstance(run, ContainerRun):
+        found |= {("stage_out", name): out for name, out in run.stage_out.items()}
+    if isinstance(run, InterlinkRun) and run.success_marker is not None:
+        found["success_marker",] = run.success_marker
+    return found
 
 
 def check_runs(

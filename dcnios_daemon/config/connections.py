@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 
+from dcnios_daemon.config.checks import written_by
 from dcnios_daemon.config.model import DaemonSettings, run_path
 from dcnios_daemon.core.errors import DcniosError
 from dcnios_daemon.core.payload import PayloadForm
 from dcnios_daemon.exposed import check as exposed
 from dcnios_daemon.sinks import registry as sinks
-from dcnios_daemon.sinks.spec import ContainerRun
 from dcnios_daemon.sources import registry as sources
 
 WITHIN = 10.0
@@ -59,9 +59,9 @@ def _targets(settings: DaemonSettings, source: str) -> Mapping[str, str]:
     found = {}
     for name, route in settings.sendings.items():
         run: object = route.run
-        for target, out in run.stage_out.items() if isinstance(run, ContainerRun) else ():
-            if out.using == source and out.secret is None:
-                found[".".join((*run_path(name), "stage_out", target, "to"))] = out.to
+        for place, out in written_by(run).items():
+            if out.using == source and getattr(out, "secret", None) is None:
+                found[".".join((*run_path(name), *place, "to"))] = out.to
     return found
 
 

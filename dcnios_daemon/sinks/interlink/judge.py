@@ -6,11 +6,12 @@ from msgspec.structs import replace
 
 from dcnios_daemon.core.errors import SinkError
 from dcnios_daemon.core.ports import Failure, Outcome
+from dcnios_daemon.kubernetes.marks import ROUTE, route_label
 from dcnios_daemon.sinks.interlink.admission import Admission
+from dcnios_daemon.sinks.interlink.marker import Markers
 from dcnios_daemon.sinks.interlink.settings import InterlinkRun
 from dcnios_daemon.sinks.interlink.verdict import find_evidence, outcome
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
-from dcnios_daemon.sinks.kubernetes.marks import ROUTE, route_label
 from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
 from dcnios_daemon.telemetry.events import LogUnavailable
@@ -35,8 +36,9 @@ class Judge:
     cluster with its Job, nobody knows.
     """
 
-    def __init__(self, admission: Admission) -> None:
+    def __init__(self, admission: Admission, markers: Markers) -> None:
         self._admission = admission
+        self._markers = markers
         self._looks: dict[str, int] = {}
         self._runs: dict[str, InterlinkRun] = {}
 
@@ -50,14 +52,32 @@ class Judge:
         await self._admission.give_back(name)
         pod = await pods.of(name)
         log = None if pod is None else await self._log(pods, pod, job)
-        if pod is not None and self._may_yet_tell(pod, job, log):
+        proven = await self._proven(job, log)
+        if proven is None or (not proven and pod is not None and self._may_yet_tell(pod, job, log)):
             return LOOK_AGAIN
         self._looks.pop(name, None)
         found = outcome(job, pod, log=log, stuck=self._admission.why_not_begun(name))
+        return _succeeded(found) if proven else self._as_its_route_says(found, job)
+
+    async def gone(self, found: Outcome, route: str) -> Outcome | float:
+        """See :data:`dcnios_daemon.sinks.kubernetes.follow.Gone`."""
+        proven = await self._markers.proves(route, found.order)
+        if proven is None:
+            return LOOK_AGAIN
+        return _succeeded(found) if proven else found
+
+    async def _proven(self, job: Job, log: bytes | None) -> bool | None:
+        """Whether its marker proves what no line does; None where that cannot be told now."""
+        labels = job.metadata.labels
+        if find_evidence(log or b"", labels):
+            return False
+        return await self._markers.proves(labels.get(ROUTE, ""), job.metadata.name)
+
+    def _as_its_route_says(self, found: Outcome, job: Job) -> Outcome:
         run = self._runs.get(job.metadata.labels.get(ROUTE, ""))
-        if run is not None and found.failure is Failure.SUSPICIOUS:
-            return replace(found, failure=_COUNTS_AS[run.suspicious])
-        return found
+        if run is None or found.failure is not Failure.SUSPICIOUS:
+            return found
+        return replace(found, failure=_COUNTS_AS[run.suspicious])
 
     async def _log(self, pods: EndedPods, pod: Pod, job: Job) -> bytes | None:
         """The end of its log; empty where it has none, None where it cannot be read for now."""
@@ -79,3 +99,7 @@ class Judge:
             return True
         self._looks[pod.job] = self._looks.get(pod.job, 0) + 1
         return self._looks[pod.job] < LOOKS
+
+
+def _succeeded(found: Outcome) -> Outcome:
+    return replace(found, failure=None, exit_code=0, reason="SuccessMarker", message="", log_tail="")

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from dcnios_daemon.core.settings import Settings
 from dcnios_daemon.core.units import Duration
 from dcnios_daemon.kubernetes.pods import Quantity, Resources
 from dcnios_daemon.sinks.interlink.slurm import FLAGS, Slurm
@@ -43,6 +44,15 @@ class HpcResources(Resources):
     memory: Quantity = "2Gi"
 
 
+class SuccessMarker(Settings):
+    """A place in a store for what proves that a run succeeded."""
+
+    to: Annotated[str, StringConstraints(pattern=r"^(s3://[^/{}]+|dav:/[^/{}])[^{}]*$")]
+    """``s3://bucket/prefix/`` or ``dav:/path/``. An object with the order's name is put there."""
+    using: str
+    """The source whose endpoint and credentials give leave to write and read there."""
+
+
 class InterlinkRun(PodRun):
     """A pod on a virtual node of interLink: a job of an HPC's batch system."""
 
@@ -66,6 +76,9 @@ class InterlinkRun(PodRun):
     """What follows when a run is called a success and nothing proves it. ``hold``: it is dead as
     ``suspicious`` until an operator has looked and replays it. ``retry``: it counts as ``infrastructure``,
     and may so be done twice. ``fail``: it counts as ``script``."""
+    success_marker: SuccessMarker | None = None
+    """Where the wrapper puts an object when all is done. It proves a success whose log is lost, or whose Job
+    is gone. The daemon must have leave to read there, too."""
     shared_fs: bool = False
     """The HPC's plugin runs with ``SHARED_FS=true``. Mounted Secrets arrive only then."""
     image_root: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")] | None = None

@@ -60,6 +60,7 @@ from dcnios_daemon.telemetry.events.life import (
 from dcnios_daemon.telemetry.events.signal import Signal
 from dcnios_daemon.telemetry.events.sinks import (
     LogUnavailable,
+    MarkerUnseen,
     OrderRehearsed,
     PayloadLeft,
     RunFolderLeft,
@@ -102,6 +103,7 @@ __all__ = [
     "Listening",
     "ListingFailed",
     "LogUnavailable",
+    "MarkerUnseen",
     "OffsetsLost",
     "OrderPutOff",
     "OrderRehearsed",
