@@ -15,6 +15,7 @@ from dcnios_daemon.config.model import (
     BatchSettings,
     Buffer,
     Daemon,
+    Fallback,
     Http,
     LimitSettings,
     Log,
@@ -124,6 +125,7 @@ def render() -> str:
         ("match", Match),
         ("retry", RetrySettings),
         ("batch", BatchSettings),
+        ("fallback", Fallback),
     ]
     for title, settings in routes:
         lines += _section(f"`routes.*.{title}`", settings)

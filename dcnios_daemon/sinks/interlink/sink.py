@@ -82,7 +82,7 @@ class InterlinkPlan:
         try:
             await self._session.request("POST", "jobs", body=msgspec.json.encode(job))
         except Taken:
-            there = await find(self._session, "jobs", order)
+            there = await find(self._session, "jobs", order, sink=KIND)
             if there is not None:
                 await self._follower.found(there)
             return False

@@ -15,11 +15,11 @@ from pydantic import field_validator
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, Order
 from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
-from dcnios_daemon.kubernetes.marks import selector
+from dcnios_daemon.kubernetes.marks import SINK, selector
 from dcnios_daemon.kubernetes.pods import Json
 from dcnios_daemon.sinks.interlink.settings import HpcRun
 from dcnios_daemon.sinks.job.manifest import Template
-from dcnios_daemon.sinks.kubernetes.creating import create, identity, job_exists
+from dcnios_daemon.sinks.kubernetes.creating import create, identity, in_doubt, job_exists
 from dcnios_daemon.sinks.kubernetes.follow import Follower
 from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, take_back
 from dcnios_daemon.sinks.spec import SinkContext
@@ -89,7 +89,8 @@ class JobPlan:
             await take_back(self._session, order.name)
             raise
         if there is not None:
-            await adopt(self._session, identity(there))
+            with in_doubt():
+                await adopt(self._session, identity(there))
 
     async def _create(self, job: bytes, order: Order) -> bytes | None:
         return await create(self._session, "jobs", job, order, found=self._follower.found)
@@ -122,7 +123,7 @@ class JobSink:
         self._settings = context.kubernetes or KubernetesSettings()
         self._session = session or ClusterSession(self._settings, context.clock)
         self._follower = Follower(
-            self._session, context.clock, sink="job", selector=selector(context.instance)
+            self._session, context.clock, sink="job", selector=f"{selector(context.instance)},!{SINK}"
         )
 
     def plan(self, route: str, run: JobRun) -> JobPlan:

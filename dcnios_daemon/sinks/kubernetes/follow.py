@@ -18,7 +18,7 @@ from dcnios_daemon.core.errors import JournalUnavailable, SinkError
 from dcnios_daemon.core.ports import Desk, InFlight, Outcome, State
 from dcnios_daemon.kubernetes.answers import Expired
 from dcnios_daemon.kubernetes.cluster import ClusterSession
-from dcnios_daemon.kubernetes.marks import ROUTE, route_label
+from dcnios_daemon.kubernetes.marks import ORDINARY, ROUTE, SINK, route_label
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
 from dcnios_daemon.sinks.kubernetes.objects import Job
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
@@ -59,7 +59,7 @@ class Follower:
     Args:
         session: The cluster.
         clock: Tells the time.
-        sink: The sink's name, for what is said.
+        sink: The kind of ``run`` whose Jobs these are.
         selector: The label selector of the Jobs and their pods.
         judge: Says how a Job that has ended did; by default, as its pod's exit code says.
         gone: Says how a Job did that is gone; by default nobody knows.
@@ -231,7 +231,8 @@ class Follower:
         await self._ended.put(_Gone(found, route_label(route)))
 
     def _is_ours(self, job: Job) -> bool:
-        return job.metadata.labels.get(ROUTE) in self._labels
+        labels = job.metadata.labels
+        return labels.get(ROUTE) in self._labels and labels.get(SINK, ORDINARY) == self._sink
 
     async def _report(self, desk: Desk) -> None:
         while True:
