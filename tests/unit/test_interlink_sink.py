@@ -14,6 +14,7 @@ from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink, admission
 from dcnios_daemon.sinks.interlink.sink import InterlinkPlan
 from dcnios_daemon.sinks.interlink.wrapper import wrapper
 from dcnios_daemon.sinks.spec import SinkContext
+from dcnios_daemon.telemetry.metrics import REGISTRY
 from tests.clocks import ManualClock
 from tests.fakes.cluster import FakeCluster, refusal
 from tests.fakes.cluster_nodes import evidence, pretend_run, virtual_node, virtual_pod
@@ -414,3 +415,20 @@ async def test_without_the_right_to_see_nodes_nothing_is_sent_and_the_reason_sai
     async with site.served():
         with pytest.raises(SinkBusy, match="nodes is forbidden"):
             await plan.submit(A)
+
+
+async def test_the_levels_of_a_node_are_told_from_when_a_route_goes_there(site: Site) -> None:
+    """A SIGHUP brings the route; the node has long been there, and does not change."""
+    site.plan(node="leonardo")
+    await virtual_node(site.cluster, "vega-2", gpus=4)
+
+    def free() -> float | None:
+        return REGISTRY.get_sample_value("dcnios_virtual_node_gpus_free", {"node": "vega-2"})
+
+    async with site.served():
+        await turns()
+        assert free() is None
+        await asyncio.to_thread(site.plan, node="vega-2")
+        for _ in range(10):
+            await turns()
+        assert free() == 4

@@ -84,14 +84,20 @@ class Admission:
         """Jobs whose pod has not begun to run, and what it was waiting for when last seen."""
         self._away: dict[str, str] = {}
         self._levels = VirtualNodeLevels()
+        self._added = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, route: str, run: InterlinkRun) -> None:
-        """Watch the nodes that the route may go to."""
+        """Watch the nodes that the route may go to. Routes may be compiled off the loop."""
         self._runs[route] = run
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._added.set)
 
     async def watch(self) -> None:
         """See nodes and pods until cancelled."""
+        self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._meet(), name="interlink-meet")
             group.create_task(self._nodes.watch(), name="interlink-nodes")
             group.create_task(self._pods.watch(), name="interlink-pods")
 
@@ -224,6 +230,16 @@ class Admission:
             VirtualNodeAway(node=name, why=why).emit()
         elif not why and known != "":
             VirtualNodeReady(node=name).emit()
+
+    async def _meet(self) -> None:
+        """Tell of nodes that have been there while no route went to them."""
+        while True:
+            await self._added.wait()
+            self._added.clear()
+            for name, node in self._nodes.items.items():
+                if name not in self._away:
+                    self._saw_node(node, True)
+            await self._notify()
 
     async def _notify(self) -> None:
         ours = [name for name in self._away if name in self._nodes.items]
