@@ -16,10 +16,10 @@ from dcnios_daemon.core.ports import Admission, Failure, Order, State
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.limits import Limits
 from dcnios_daemon.dispatch.route import Route
+from dcnios_daemon.kubernetes.cluster import REQUEST_SECONDS
+from dcnios_daemon.kubernetes.marks import ATTEMPT, KEY
 from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink
 from dcnios_daemon.sinks.interlink.wrapper import wrapper
-from dcnios_daemon.sinks.kubernetes.cluster import REQUEST_SECONDS
-from dcnios_daemon.sinks.kubernetes.marks import ATTEMPT, KEY
 from dcnios_daemon.sinks.spec import SinkContext
 from tests.fakes.cluster import FakeCluster, refusal
 from tests.fakes.cluster_nodes import evidence, virtual_node, virtual_pod
