@@ -406,6 +406,29 @@ async def test_a_job_that_never_left_the_queue_is_told_from_one_that_ran_too_lon
     assert "queue as job 17" in queued.message
 
 
+@pytest.mark.parametrize("fate", ["time is up", "deleted"])
+async def test_while_an_orphan_may_run_nothing_is_tried_again(site: Site, fate: str) -> None:
+    """Its pod is on its way out, on a node that is away: nobody has told the batch system to end the job."""
+    await virtual_node(site.cluster, "vega")
+    plan = site.plan()
+    async with site.served():
+        await plan.submit(A)
+        await virtual_node(site.cluster, "vega", ready=False)
+        pod = await virtual_pod(site.cluster, A, job_id="17", phase="Pending")
+        await turns()
+        if fate == "time is up":
+            await site.cluster.end(A.name, "Failed", "DeadlineExceeded")
+        else:
+            await site.cluster.delete("jobs", A.name)
+        for _ in range(5):
+            await turns()
+        assert site.desk.reports == []
+        await site.cluster.delete("pods", pod)
+        found = await site.desk.outcome(A.name)
+    expected = Failure.INFRASTRUCTURE if fate == "time is up" else Failure.UNKNOWN
+    assert found.failure is expected
+
+
 async def test_without_the_right_to_see_nodes_nothing_is_sent_and_the_reason_said(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -132,6 +132,17 @@ class Admission:
         known = self._nodes.items.get(node)
         return known is None or bool(known.trouble)
 
+    async def sighted(self) -> None:
+        """Return once the pods have been seen."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._pods.trouble)
+
+    def may_live(self, order: str) -> bool:
+        """Whether a pod of the order's Job is there still, on its way out or on a node that is away: then its
+        job on the HPC may run. Before pods are seen, nobody knows: ask :meth:`sighted` first."""
+        alive = (pod for pod in self._pods.items.values() if not pod.ended)
+        return any(pod.job == order for pod in alive)
+
     def why_not_begun(self, order: str) -> str:
         """What its pod was waiting for when it was last seen; empty if it had begun. Asked once."""
         return self._waited.pop(order, "")

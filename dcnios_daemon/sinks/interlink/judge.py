@@ -10,7 +10,7 @@ from dcnios_daemon.kubernetes.marks import ROUTE, route_label
 from dcnios_daemon.sinks.interlink.admission import Admission
 from dcnios_daemon.sinks.interlink.marker import Markers
 from dcnios_daemon.sinks.interlink.settings import InterlinkRun
-from dcnios_daemon.sinks.interlink.verdict import find_evidence, outcome
+from dcnios_daemon.sinks.interlink.verdict import Evidence, find_evidence, outcome
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
 from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
@@ -33,7 +33,8 @@ _COUNTS_AS: dict[Literal["hold", "retry", "fail"], Failure] = {
 
 class Judge:
     """Says how Jobs did. A node that is away gives no logs: until it is back, or the pod is gone from the
-    cluster with its Job, nobody knows.
+    cluster with its Job, nobody knows. And while a pod is there that may live, no failure without a word of
+    the wrapper's is told: another attempt could run beside it.
     """
 
     def __init__(self, admission: Admission, markers: Markers) -> None:
@@ -55,6 +56,8 @@ class Judge:
         proven = await self._proven(job, log)
         if proven is None or (not proven and pod is not None and self._may_yet_tell(pod, job, log)):
             return LOOK_AGAIN
+        if not proven and not _evidence(job, log) and await self._may_live(name):
+            return LOOK_AGAIN
         self._looks.pop(name, None)
         found = outcome(job, pod, log=log, stuck=self._admission.why_not_begun(name))
         return _succeeded(found) if proven else self._as_its_route_says(found, job)
@@ -62,16 +65,19 @@ class Judge:
     async def gone(self, found: Outcome, route: str) -> Outcome | float:
         """See :data:`dcnios_daemon.sinks.kubernetes.follow.Gone`."""
         proven = await self._markers.proves(route, found.order)
-        if proven is None:
+        if proven is None or (not proven and await self._may_live(found.order)):
             return LOOK_AGAIN
         return _succeeded(found) if proven else found
 
+    async def _may_live(self, order: str) -> bool:
+        await self._admission.sighted()
+        return self._admission.may_live(order)
+
     async def _proven(self, job: Job, log: bytes | None) -> bool | None:
         """Whether its marker proves what no line does; None where that cannot be told now."""
-        labels = job.metadata.labels
-        if find_evidence(log or b"", labels):
+        if _evidence(job, log):
             return False
-        return await self._markers.proves(labels.get(ROUTE, ""), job.metadata.name)
+        return await self._markers.proves(job.metadata.labels.get(ROUTE, ""), job.metadata.name)
 
     def _as_its_route_says(self, found: Outcome, job: Job) -> Outcome:
         run = self._runs.get(job.metadata.labels.get(ROUTE, ""))
@@ -83,7 +89,7 @@ class Judge:
         """The end of its log; empty where it has none, None where it cannot be read for now."""
         try:
             log = await pods.log(pod, container=RUN)
-            if len(log) < _MUCH or find_evidence(log, job.metadata.labels):
+            if len(log) < _MUCH or _evidence(job, log):
                 return log
             # A bar that shows progress is one line, of megabytes.
             return await pods.log(pod, container=RUN, lines=_FEW_LINES, most=_ENOUGH)
@@ -93,12 +99,16 @@ class Judge:
 
     def _may_yet_tell(self, pod: Pod, job: Job, log: bytes | None) -> bool:
         """Whether to look again: the node is away, or the log is late in the HPC's file system."""
-        if pod.status.reason == "ProviderFailed" or find_evidence(log or b"", job.metadata.labels):
+        if pod.status.reason == "ProviderFailed" or _evidence(job, log):
             return False
         if log is None and self._admission.is_away(pod.spec.node_name):
             return True
         self._looks[pod.job] = self._looks.get(pod.job, 0) + 1
         return self._looks[pod.job] < LOOKS
+
+
+def _evidence(job: Job, log: bytes | None) -> Evidence | None:
+    return find_evidence(log or b"", job.metadata.labels)
 
 
 def _succeeded(found: Outcome) -> Outcome:
