@@ -15,6 +15,7 @@ from dcnios_daemon.config.model import (
     BatchSettings,
     Buffer,
     Daemon,
+    Fallback,
     Http,
     LimitSettings,
     Log,
@@ -28,7 +29,7 @@ from dcnios_daemon.exposed.settings import Expose, NotebookResources, NotebookSl
 from dcnios_daemon.kafka.settings import KafkaSecurity
 from dcnios_daemon.kubernetes.cluster import KubernetesSettings
 from dcnios_daemon.kubernetes.pods import Resources, Volume
-from dcnios_daemon.sinks.interlink.settings import HpcResources
+from dcnios_daemon.sinks.interlink.settings import HpcResources, SuccessMarker
 from dcnios_daemon.sinks.interlink.slurm import Slurm
 from dcnios_daemon.sinks.spec import StageOut
 from dcnios_daemon.sources.dcache.settings import Watch
@@ -124,6 +125,7 @@ def render() -> str:
         ("match", Match),
         ("retry", RetrySettings),
         ("batch", BatchSettings),
+        ("fallback", Fallback),
     ]
     for title, settings in routes:
         lines += _section(f"`routes.*.{title}`", settings)
@@ -138,6 +140,7 @@ def render() -> str:
         ("slurm` of kind `interlink", Slurm),
         ("resources", Resources),
         ("resources` of kind `interlink", HpcResources),
+        ("success_marker` of kind `interlink", SuccessMarker),
         ("stage_out.*", StageOut),
         ("volumes.*", Volume),
     ]

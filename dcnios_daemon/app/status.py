@@ -8,6 +8,7 @@ import msgspec
 
 from dcnios_daemon import __version__
 from dcnios_daemon.app.parts import Parts
+from dcnios_daemon.config.model import Results, Route
 from dcnios_daemon.core.ports import Suspending
 from dcnios_daemon.sinks.spec import ContainerRun
 
@@ -50,6 +51,7 @@ def describe(parts: Parts) -> dict[str, Any]:
     reasons = dict(parts.health.reasons())
     settings = parts.settings
     suspended = _suspended(parts)
+    fallen_back = parts.dispatcher.fallen_back()
     return {
         "instance": settings.daemon.instance,
         "version": __version__,
@@ -73,6 +75,7 @@ def describe(parts: Parts) -> dict[str, Any]:
                 "priority": route.priority,
                 "suspended": suspended[name],
                 "outputs": _outputs(route.run),
+                "fallback": _fallback(route, fallen_back.get(name)),
             }
             for name, route in settings.sendings.items()
         },
@@ -82,3 +85,11 @@ def describe(parts: Parts) -> dict[str, Any]:
 def _outputs(run: object) -> dict[str, str]:
     """Where results go, as the configuration has it."""
     return {name: out.to for name, out in run.stage_out.items()} if isinstance(run, ContainerRun) else {}
+
+
+def _fallback(route: Route | Results, fallen_back_for: float | None) -> dict[str, Any] | None:
+    """Where else its orders go, after how many seconds, and for how many they have, if they do."""
+    other = route.fallback if isinstance(route, Route) else None
+    if other is None:
+        return None
+    return {"run": other.run.kind, "after": other.after, "fallen_back_for": fallen_back_for}

@@ -3,18 +3,22 @@
 import functools
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from dcnios_daemon.app.parts import Parts
 from dcnios_daemon.app.status import describe
 from dcnios_daemon.buffer.journal import SqliteJournal
-from dcnios_daemon.config.model import DaemonSettings, Results
+from dcnios_daemon.config.kinds import Block
+from dcnios_daemon.config.model import DaemonSettings, Results, fallback_path, run_path
 from dcnios_daemon.config.model import Route as RouteSettings
 from dcnios_daemon.core.clock import SystemClock
+from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.ports import Gate, Journal, Sink, Store
 from dcnios_daemon.core.routing import Router
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.fairness import Share
 from dcnios_daemon.dispatch.limits import Limits
-from dcnios_daemon.dispatch.route import Route
+from dcnios_daemon.dispatch.route import Fallback, Route
 from dcnios_daemon.sinks import registry as sinks
 from dcnios_daemon.sinks.spec import SinkContext
 from dcnios_daemon.sources import registry as sources
@@ -92,22 +96,38 @@ def build_routes(settings: DaemonSettings, made_sinks: Mapping[str, Sink]) -> di
     Raises:
         ConfigError: A route's ``run`` cannot work.
     """
-    return {
-        name: build_route(name, route, made_sinks[route.run.kind])
-        for name, route in settings.sendings.items()
-    }
+    return {name: build_route(name, route, made_sinks) for name, route in settings.sendings.items()}
 
 
-def build_route(name: str, route: RouteSettings | Results, sink: Sink) -> Route:
-    """A route as the dispatcher takes it, its ``run`` compiled."""
-    kind = sinks.KINDS[route.run.kind]
+def build_route(name: str, route: RouteSettings | Results, made_sinks: Mapping[str, Sink]) -> Route:
+    """A route as the dispatcher takes it, its ``run`` compiled, and that of its fallback.
+
+    Raises:
+        ConfigError: One of them cannot work.
+    """
+    made = _build_way(name, route, route.run, made_sinks)
+    other = route.fallback if isinstance(route, RouteSettings) else None
+    if other is None:
+        return made
+    try:
+        way = _build_way(name, route, other.run, made_sinks)
+    except ConfigError as error:
+        own, there = ".".join(run_path(name)), ".".join(fallback_path(name))
+        raise ConfigError(str(error).replace(own, there)) from error
+    return replace(made, fallback=Fallback(route=replace(way, is_fallback=True), after=other.after))
+
+
+def _build_way(
+    name: str, route: RouteSettings | Results, run: Block, made_sinks: Mapping[str, Sink]
+) -> Route:
+    kind = sinks.KINDS[run.kind]
     return Route(
         name=name,
-        plan=sink.plan(name, route.run),
-        sink=route.run.kind,
-        neighbour=kind.neighbour(route.run) if kind.neighbour else "",
+        plan=made_sinks[run.kind].plan(name, run),
+        sink=run.kind,
+        neighbour=kind.neighbour(run) if kind.neighbour else "",
         at_once=kind.at_once,
-        keep=kind.keep(route.run) if kind.keep else None,
+        keep=kind.keep(run) if kind.keep else None,
         limits=Limits(rate=route.rate, burst=route.burst, in_flight=route.in_flight),
         share=Share(route.weight, route.priority),
         retry=route.retry.policy(),

@@ -96,9 +96,10 @@ def schema() -> None:
 @main.command()
 @click.argument("route")
 @click.argument("event", type=click.Path(exists=True, dir_okay=False, allow_dash=True))
+@click.option("--fallback", is_flag=True, help="What its fallback would submit.")
 @config_option
 @json_option
-def render(route: str, event: str, file: Path | None, *, as_json: bool) -> None:
+def render(route: str, event: str, file: Path | None, *, fallback: bool, as_json: bool) -> None:
     """Print the very object that ROUTE would submit for the event in the file EVENT (- is standard input).
 
     EVENT holds JSON: an event's fields as `queue show --json` prints them, of which any may be left out, or a
@@ -113,7 +114,9 @@ def render(route: str, event: str, file: Path | None, *, as_json: bool) -> None:
     name = settings.sendings[route].sources[0]
     kind = settings.sources[name].kind if name in settings.sources else "delivery"
     given = sample.event_from_file(event, source=name, kind=kind, now=time.time())
-    made = asyncio.run(app.render(settings, route, given))
+    if fallback and getattr(settings.sendings[route], "fallback", None) is None:
+        raise click.UsageError(f"route {route!r} has no fallback")
+    made = asyncio.run(app.render(settings, route, given, fallback=fallback))
     print_json(made) if as_json else click.echo(report.as_yaml(made), nl=False)
 
 

@@ -75,7 +75,7 @@ def compile_runs(settings: "DaemonSettings", wrong: "Wrong") -> None:
     from dcnios_daemon.exposed.objects import refuse
 
     sinks = app.build_sinks(settings.run_kinds(), settings, app.build_stores(settings))
-    check_runs(settings, wrong, lambda name, route: app.build_route(name, route, sinks[route.run.kind]))
+    check_runs(settings, wrong, lambda name, route: app.build_route(name, route, sinks))
     image = settings.kubernetes.staging_image
     check_services(settings, wrong, lambda name, service: refuse(name, cast("Service", service), image=image))
 

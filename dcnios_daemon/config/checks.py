@@ -8,13 +8,15 @@ from typing import Any
 from dcnios_daemon.config.document import Path
 from dcnios_daemon.config.kinds import Block
 from dcnios_daemon.config.loops import check_loops
-from dcnios_daemon.config.model import DaemonSettings, Results, Route, run_path
+from dcnios_daemon.config.model import DaemonSettings, Results, Route, fallback_path, route_of, run_path
 from dcnios_daemon.config.wording import suggest
 from dcnios_daemon.core.errors import ConfigError
 from dcnios_daemon.core.results import RESULTS
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.core.units import duration_text
-from dcnios_daemon.sinks.spec import ContainerRun
+from dcnios_daemon.sinks import registry as kinds
+from dcnios_daemon.sinks.interlink.settings import InterlinkRun, SuccessMarker
+from dcnios_daemon.sinks.spec import ContainerRun, StageOut
 from dcnios_daemon.sources import registry
 
 Wrong = Callable[[Path, str], None]
@@ -34,9 +36,10 @@ def check(
     for name, route in routes.items():
         _check_origins(name, route, sources, wrong)
     _check_results(settings, sources, routes, wrong)
-    for name in settings.sendings:
-        _check_stage_in(settings, name, wrong)
-        _check_stage_out(settings, name, sources, wrong)
+    for path in settings.runs:
+        _check_stage_in(settings, path, wrong)
+        _check_stage_out(settings, path, sources, wrong)
+    _check_fallbacks(settings, wrong)
     _check_exposure(settings, wrong)
     check_loops(settings, wrong)
     _check_memory(settings, wrong)
@@ -74,12 +77,12 @@ def _has_store(source: Block) -> bool:
     return registry.KINDS[source.kind].store is not None
 
 
-def _check_stage_in(settings: DaemonSettings, name: str, wrong: Wrong) -> None:
-    route = settings.sendings[name]
-    run: object = route.run
+def _check_stage_in(settings: DaemonSettings, place: tuple[str, ...], wrong: Wrong) -> None:
+    run: object = settings.runs[place]
     if not isinstance(run, ContainerRun) or not run.stage_in:
         return
-    path: Path = (*run_path(name), "stage_in")
+    path, name = (*place, "stage_in"), route_of(place)
+    route = settings.sendings[name]
     if name == RESULTS:
         wrong(path, "fetches the object of an event, and a result has none: set it to false")
     if route.batch.size > 1:
@@ -90,16 +93,42 @@ def _check_stage_in(settings: DaemonSettings, name: str, wrong: Wrong) -> None:
             wrong(path, f"source {origin!r} is of kind {source.kind}, which has no objects to fetch")
 
 
-def _check_stage_out(settings: DaemonSettings, name: str, sources: Mapping[str, Any], wrong: Wrong) -> None:
-    run: object = settings.sendings[name].run
+def _check_stage_out(
+    settings: DaemonSettings, place: tuple[str, ...], sources: Mapping[str, Any], wrong: Wrong
+) -> None:
+    run = settings.runs[place]
     stores = [source for source, block in settings.sources.items() if _has_store(block)]
-    for target, out in run.stage_out.items() if isinstance(run, ContainerRun) else ():
-        path: Path = (*run_path(name), "stage_out", target, "using")
+    for part, out in written_by(run).items():
+        path: Path = (*place, *part, "using")
         source = settings.sources.get(out.using)
         if out.using not in sources:
             wrong(path, f"{out.using!r} is no source: {suggest(out.using, stores)}")
         elif source is not None and not _has_store(source):
             wrong(path, f"source {out.using!r} is of kind {source.kind}, which is no store to write to")
+
+
+def _check_fallbacks(settings: DaemonSettings, wrong: Wrong) -> None:
+    """An order must be the same object either way, or it could be made twice."""
+    able = [kind for kind, entry in kinds.KINDS.items() if entry.is_by_name]
+    for name, route in settings.routes.items():
+        if route.fallback is None:
+            continue
+        own, other, one_of = route.run.kind, route.fallback.run.kind, " or ".join(able)
+        if own == other or not {own, other} <= set(able):
+            wrong(
+                (*fallback_path(name), "kind"),
+                f"leads from {own} to {other}: each must be {one_of}, and another",
+            )
+
+
+def written_by(run: object) -> Mapping[tuple[str, ...], StageOut | SuccessMarker]:
+    """The places in stores that a ``run`` writes to, by where they stand in it."""
+    found: dict[tuple[str, ...], StageOut | SuccessMarker] = {}
+    if isinstance(run, ContainerRun):
+        found |= {("stage_out", name): out for name, out in run.stage_out.items()}
+    if isinstance(run, InterlinkRun) and run.success_marker is not None:
+        found["success_marker",] = run.success_marker
+    return found
 
 
 def check_runs(
@@ -117,9 +146,9 @@ def check_runs(
             compile_run(name, route)
         except ConfigError as error:
             where, _, what = str(error).partition(": ")
-            known = where.startswith(f"routes.{name}.run")
-            deeper = where.split(".")[3:] if known else []
-            wrong((*run_path(name), *deeper), what if known else str(error))
+            known = where.startswith(f"routes.{name}.")
+            parts = where.split(".")[2:] if known else ["run"]
+            wrong((*run_path(name)[:-1], *parts), what if known else str(error))
 
 
 def check_services(settings: DaemonSettings, wrong: Wrong, build: Callable[[str, Block], object]) -> None:

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
 
-from dcnios_daemon.config.model import DaemonSettings, run_path
+from dcnios_daemon.config.checks import written_by
+from dcnios_daemon.config.model import DaemonSettings, route_of
 from dcnios_daemon.core.errors import DcniosError
 from dcnios_daemon.core.payload import PayloadForm
 from dcnios_daemon.exposed import check as exposed
 from dcnios_daemon.sinks import registry as sinks
-from dcnios_daemon.sinks.spec import ContainerRun
 from dcnios_daemon.sources import registry as sources
 
 WITHIN = 10.0
@@ -57,25 +57,24 @@ def _of_sources(settings: DaemonSettings) -> Iterator[tuple[str, Awaitable[Seque
 def _targets(settings: DaemonSettings, source: str) -> Mapping[str, str]:
     """Where results are put by way of the source, by the place that says so."""
     found = {}
-    for name, route in settings.sendings.items():
-        run: object = route.run
-        for target, out in run.stage_out.items() if isinstance(run, ContainerRun) else ():
-            if out.using == source and out.secret is None:
-                found[".".join((*run_path(name), "stage_out", target, "to"))] = out.to
+    for path, run in settings.runs.items():
+        for place, out in written_by(run).items():
+            if out.using == source and getattr(out, "secret", None) is None:
+                found[".".join((*path, *place, "to"))] = out.to
     return found
 
 
 def _of_sinks(settings: DaemonSettings) -> Iterator[tuple[str, Awaitable[Sequence[str]] | None]]:
-    for kind in dict.fromkeys(route.run.kind for route in settings.sendings.values()):
+    for kind in dict.fromkeys(run.kind for run in settings.runs.values()):
         check = sinks.KINDS[kind].check
-        routes = [name for name, route in settings.sendings.items() if route.run.kind == kind]
+        runs = {path: run for path, run in settings.runs.items() if run.kind == kind}
         yield (
             f"sink {kind}",
             check
             and check(
                 kubernetes=settings.kubernetes,
-                any_payload=any(_may_be_odd(settings, name) for name in routes),
-                runs={".".join(run_path(name)): settings.sendings[name].run for name in routes},
+                any_payload=any(_may_be_odd(settings, route_of(path)) for path in runs),
+                runs={".".join(path): run for path, run in runs.items()},
             ),
         )
 

@@ -138,10 +138,8 @@ class RetrySettings(Settings):
     backoff: Duration = 2.0
     """Before the second attempt; doubled before each further one."""
     max_backoff: Duration = 600.0
-    on: tuple[Literal["infrastructure", "script", "deadline", "unknown", "suspicious"], ...] = (
-        "infrastructure",
-    )
-    """Kinds of failure; ``suspicious``: nothing proves that what is called a success is one."""
+    on: tuple[Literal["infrastructure", "script", "deadline", "unknown"], ...] = ("infrastructure",)
+    """Kinds of failure. What follows from a ``suspicious`` end is said by the ``run`` of its kind."""
     exit_codes: tuple[Annotated[int, Field(gt=0, le=255)], ...] = ()
     """Exit codes of the script that are worth another attempt, whatever ``on`` says."""
 
@@ -194,8 +192,21 @@ class Sending(Settings):
     run: Annotated[Block, RUN]
 
 
+class Fallback(Settings):
+    """Another way for a route's orders while its own has no room: from an HPC to the cluster, or from the
+    cluster to an HPC. Only what certainly does not exist there goes the other way, and what this refuses (a
+    payload that is too large for it) is dead."""
+
+    after: Annotated[Duration, Field(ge=60)] = 1800.0
+    """How long ``run`` must have had no room, at each try."""
+    run: Annotated[Block, RUN]
+    """Of the other kind, ``job`` or ``interlink``."""
+
+
 class Route(Sending, Selection):
     """Which events are run, how fast, and what is run."""
+
+    fallback: Fallback | None = None
 
     def rule(self) -> Rule:
         """What it asks of an event."""
@@ -250,7 +261,16 @@ class DaemonSettings(Settings):
 
     def run_kinds(self) -> set[str]:
         """The kinds of ``run`` that there are."""
-        return {sending.run.kind for sending in self.sendings.values()}
+        return {run.kind for run in self.runs.values()}
+
+    @property
+    def runs(self) -> Mapping[tuple[str, ...], Block]:
+        """All blocks that say what is run, by their place."""
+        found = {run_path(name): sending.run for name, sending in self.sendings.items()}
+        for name, route in self.routes.items():
+            if route.fallback is not None:
+                found[fallback_path(name)] = route.fallback.run
+        return found
 
     def router(self) -> Router:
         """Which routes an event takes."""
@@ -262,6 +282,16 @@ def run_path(route: str) -> tuple[str, ...]:
     return (RESULTS, "run") if route == RESULTS else ("routes", route, "run")
 
 
+def fallback_path(route: str) -> tuple[str, ...]:
+    """Where the ``run`` of a route's fallback stands."""
+    return ("routes", route, "fallback", "run")
+
+
+def route_of(path: tuple[str, ...]) -> str:
+    """Whose ``run`` stands there: one of :attr:`DaemonSettings.sendings`."""
+    return RESULTS if path[0] == RESULTS else path[1]
+
+
 def _second_of(rate: Any) -> float:  # noqa: ANN401 - absent when it was a mistake
     return max(1.0, float(math.floor(rate))) if rate else 1.0
 
@@ -270,7 +300,7 @@ def renew() -> None:
     """Take in kinds that were registered after this module was imported."""
     known = _known_kinds()
     if known != _built[0]:
-        for model in (Sending, Route, Results):
+        for model in (Sending, Fallback, Route, Results):
             model.model_rebuild(force=True)
         DaemonSettings.model_rebuild(force=True)
         _built[0] = known

@@ -13,6 +13,7 @@ from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.ports import Failure, InFlight, Journal, Outcome, Stats
 from dcnios_daemon.dispatch.doubts import Doubts
 from dcnios_daemon.dispatch.fairness import Turns
+from dcnios_daemon.dispatch.fallback import Ways, ways
 from dcnios_daemon.dispatch.limits import BatchClock, Limits
 from dcnios_daemon.dispatch.neighbours import Neighbours, NeighbourState
 from dcnios_daemon.dispatch.orders import OpenOrder, OrderBook, claimed_for
@@ -48,6 +49,7 @@ class Dispatcher:
         self._turns = Turns({})
         self._batches: dict[str, BatchClock] = {}
         self._neighbours = Neighbours(clock, workers=WORKERS)
+        self._ways = Ways(clock, self._neighbours)
         self._paused: frozenset[str] = frozenset()
         self._ready_sinks: set[str] = set()
         self._dry: set[str] = set()
@@ -71,7 +73,8 @@ class Dispatcher:
         self._retired = set(self._routes) - set(routes)
         self._routes.update(routes)
         self._book.change(routes, limits)
-        self._neighbours.change(routes.values())
+        self._neighbours.change(ways(routes.values()))
+        self._ways.change(routes)
         self._turns.change({name: route.share for name, route in routes.items()})
         for name, route in routes.items():
             self._batches[name] = BatchClock(route.batch_size, route.batch_wait, self._clock)
@@ -85,7 +88,7 @@ class Dispatcher:
         """
         found = await self._journal.in_flight()
         self._book.restore(found, self._routes)
-        kinds = {route.sink for route in self._routes.values()}
+        kinds = {way.sink for way in ways(self._routes.values())}
         for item in {item.order: item for item in found}.values():
             sink = claimed_for(item, self._routes)
             if item.route not in self._routes:
@@ -109,6 +112,10 @@ class Dispatcher:
     def waiting_routes(self) -> Mapping[str, str]:
         """Routes that are left alone for want of something of their own, and what that is."""
         return self._neighbours.waiting_routes()
+
+    def fallen_back(self) -> Mapping[str, float]:
+        """Routes whose orders go another way than their own, and for how many seconds they have."""
+        return self._ways.elsewhere()
 
     def sink_is_ready(self, sink: str) -> None:
         """The sink has settled its earlier life; orders may go to it."""
@@ -199,7 +206,9 @@ class Dispatcher:
             telemetry.RouteResumed(route=route).emit()
 
     async def _claim(self, name: str) -> None:
-        route = self._routes[name]
+        route = self._ways.choose(self._routes[name])
+        if route is None:
+            return
         free = _AHEAD - self._queue.qsize()
         count = int(min(free, _QUANTUM, self._book.room(name), self._neighbours.room(route)))
         changes = self._changes
@@ -231,7 +240,7 @@ class Dispatcher:
         return self._queue.qsize() <= _AHEAD // 2
 
     def _has_work(self, route: str, stats: Stats) -> int:
-        ready = self._routes[route].sink in self._ready_sinks
+        ready = all(way.sink in self._ready_sinks for way in ways([self._routes[route]]))
         if route in self._dry or route in self._retired or route in stats.paused or not ready:
             return 0
         return stats.deliveries.get(route, {}).get("queued", 0)
@@ -240,7 +249,7 @@ class Dispatcher:
         queued = self._has_work(route, stats)
         return (
             queued > 0
-            and self._neighbours.room(self._routes[route]) >= 1
+            and self._ways.choose(self._routes[route]) is not None
             and self._book.room(route) >= 1
             and self._batches[route].hold(queued) <= 0
         )
@@ -254,7 +263,7 @@ class Dispatcher:
             queued = self._has_work(route, stats)
             if queued:
                 waits = (
-                    self._neighbours.wait(self._routes[route]),
+                    self._ways.wait(self._routes[route]),
                     self._book.wait(route),
                     self._batches[route].hold(queued),
                 )
@@ -287,6 +296,7 @@ class Dispatcher:
             return
         answer = await submit(order, route, self._clock)
         pause, verdict = self._neighbours.told(order, route, answer), answer.verdict
+        self._ways.told(route.name, route, verdict)
         if not self._book.awaits(order):
             return  # its outcome came in before the sink's answer
         if verdict is Verdict.TAKEN:
@@ -305,7 +315,7 @@ class Dispatcher:
             telemetry.OrderPutOff(
                 route=order.route, order=order.name, error=answer.error, again_in=round(pause, 3)
             ).emit()
-            await self._put_off(order, pause, answer.error)
+            await self._put_off(order, self._ways.pause(route, pause), answer.error)
 
     async def _put_off(self, order: OpenOrder, pause: float, error: str) -> None:
         """Not sent or not taken: it keeps its slot if it may exist, else it makes room for others."""

@@ -9,6 +9,15 @@ from dcnios_daemon.dispatch.fairness import Share
 from dcnios_daemon.dispatch.limits import Limits
 
 
+class Fallback(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a route's orders go while its own sink has had no room for long."""
+
+    route: "Route"
+    """The same route by the other way."""
+    after: float
+    """Seconds without room."""
+
+
 class Route(msgspec.Struct, frozen=True, kw_only=True):
     """How the events of one route are run."""
 
@@ -30,3 +39,6 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
     batch_wait: float = 0.0
     """Seconds that an incomplete batch waits for more."""
     payload: PayloadForm = PayloadForm.ORIGINAL
+    fallback: Fallback | None = None
+    is_fallback: bool = False
+    """Whether this is the other way of a route."""

@@ -5,13 +5,13 @@ from typing import Any
 
 from dcnios_daemon.core.ports import Desk, Order, Outcome
 from dcnios_daemon.sinks.at_once import Ended
-from dcnios_daemon.sinks.spec import PodRun
+from dcnios_daemon.sinks.interlink.settings import HpcRun
 from dcnios_daemon.telemetry.events import OrderRehearsed
 
 _REASON = "DryRun"
 
 
-class DryRun(PodRun):
+class DryRun(HpcRun):
     """Takes the keys of any ``run`` that makes pods, so that only ``kind`` is changed to rehearse it."""
 
 

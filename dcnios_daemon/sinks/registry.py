@@ -50,13 +50,18 @@ class SinkKind(msgspec.Struct, frozen=True, kw_only=True):
     at_once: int | None = None
     """How many submissions may wait for such a neighbour at the same time, where that is known: each of them
     keeps a place that others could use."""
+    is_by_name: bool = False
+    """Whether its orders are Jobs of their names in the one cluster, so that none can be there twice, however
+    many such kinds it goes to."""
     keep: Callable[[Any], float] | None = None
     """From a ``run`` block: for how many seconds the neighbour keeps what has ended, where the sink looks for
     it there after a restart."""
 
 
 KINDS: dict[str, SinkKind] = {
-    "job": SinkKind(settings=JobRun, build=JobSink, check=job_check, keep=attrgetter("keep")),
+    "job": SinkKind(
+        settings=JobRun, build=JobSink, check=job_check, keep=attrgetter("keep"), is_by_name=True
+    ),
     "interlink": SinkKind(
         settings=InterlinkRun,
         build=InterlinkSink,
@@ -64,6 +69,7 @@ KINDS: dict[str, SinkKind] = {
         neighbour=interlink_neighbour,
         at_once=4,  # their turn comes one by one
         keep=attrgetter("keep"),
+        is_by_name=True,
     ),
     "http": SinkKind(
         settings=HttpRun,

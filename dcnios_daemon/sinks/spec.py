@@ -14,6 +14,8 @@ from dcnios_daemon.core.templating import Template
 from dcnios_daemon.core.units import Duration
 from dcnios_daemon.kubernetes.pods import EnvName, Resources, SecretName, Volume, VolumeName
 
+LabelValue = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$")]
+
 
 class StageOut(Settings):
     """One place that results go to."""
@@ -43,6 +45,14 @@ class StageOut(Settings):
         return self
 
 
+class GpuResources(Resources):
+    """What one run needs of a node that may have GPUs."""
+
+    gpu_type: LabelValue | None = None
+    """Only nodes with GPUs of this type: of the cluster's those whose label ``nvidia.com/gpu.product``, of
+    interLink's those whose label ``nvidia-gpu-type`` says so."""
+
+
 class ContainerRun(Settings):
     """What to run, on what, and where its results go. All kinds that run a program share it."""
 
@@ -68,6 +78,11 @@ class ContainerRun(Settings):
             raise ValueError("give one of script, script_file, or command with args")
         return self
 
+    @property
+    def longest(self) -> float:
+        """Longest life of one attempt, in seconds, waiting included."""
+        return self.deadline
+
     def shell_script(self) -> str | None:
         """The script's text, from wherever it was given; None when there is none.
 
@@ -83,6 +98,10 @@ class PodRun(ContainerRun):
     """What every sink that makes pods takes."""
 
     image: str | None = None
+    resources: GpuResources = GpuResources()
+    runtime_class: SecretName | None = None
+    """The RuntimeClass of pods on the cluster's own nodes, as some need it for GPUs: ``nvidia``. On an HPC
+    there is none."""
     keep: Annotated[Duration, Field(ge=30)] = 600.0
     """How long a finished Job stays in the cluster (``ttlSecondsAfterFinished``). An end that the daemon
     could not see for longer is lost: leave time for restarts."""

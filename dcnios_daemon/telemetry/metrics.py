@@ -46,6 +46,15 @@ KAFKA_LAG = Gauge(
 )
 SUBMITTED = Counter("dcnios_orders_submitted", "Orders that a sink took", ["route"], registry=REGISTRY)
 PUT_OFF = Counter("dcnios_orders_put_off", "Submissions put off", ["route"], registry=REGISTRY)
+FELL_BACK = Counter(
+    "dcnios_orders_fallen_back",
+    "Orders that went to a route's fallback, by its kind",
+    ["route", "to"],
+    registry=REGISTRY,
+)
+ELSEWHERE = Gauge(
+    "dcnios_route_fallen_back", "1 while a route's orders go to its fallback", ["route"], registry=REGISTRY
+)
 OUTCOMES = Counter("dcnios_outcomes", "Outcomes of attempts", ["route", "result"], registry=REGISTRY)
 DEAD = Counter("dcnios_deliveries_dead", "Deliveries given up", ["route"], registry=REGISTRY)
 WAIT = Histogram(

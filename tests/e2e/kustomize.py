@@ -48,7 +48,8 @@ def path_of(thing: JsonObject, namespace: str) -> str:
     """Where the object is, at the API server."""
     kind = thing["kind"].lower()
     plural = f"{kind[:-1]}ies" if kind.endswith("y") else f"{kind}s"
-    return f"{_GROUPS[thing['apiVersion']]}/namespaces/{namespace}/{plural}/{thing['metadata']['name']}"
+    where = "" if kind.startswith("cluster") else f"namespaces/{namespace}/"
+    return f"{_GROUPS[thing['apiVersion']]}/{where}{plural}/{thing['metadata']['name']}"
 
 
 def apply(access: ClusterAccess, namespace: str, things: Sequence[JsonObject]) -> None:

@@ -1,6 +1,7 @@
 """deploy/kubernetes and deploy/sidecar as they are, in a real cluster, with the account that they make."""
 
 import json
+import os
 import secrets
 import urllib.error
 import urllib.request
@@ -9,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from dcnios_daemon.sinks.interlink.check import NEEDED
 from tests.daemon import free_port
-from tests.e2e.kustomize import DEPLOY, apply, overlay, render
+from tests.e2e.kustomize import DEPLOY, apply, overlay, path_of, render
 from tests.servers import polling
 from tests.servers.access import ApiError, ClusterAccess, JsonObject
 from tests.servers.fixtures import ClusterNode
@@ -249,10 +251,7 @@ def account(kubernetes: ClusterAccess, namespace: str, tmp_path: Path) -> Cluste
     """The cluster as the daemon's account sees it."""
     things = overlay(tmp_path / "rights", "kubernetes/rights", namespace=namespace)
     apply(kubernetes, namespace, things)
-    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/dcnios/token"
-    token = kubernetes.call("POST", path, request)["status"]["token"]
-    seen = ClusterAccess(kubernetes.url, token, kubernetes.ca, kubernetes.kubeconfig)
+    seen = _as(kubernetes, namespace, "dcnios")
 
     def may() -> bool:
         try:
@@ -263,6 +262,14 @@ def account(kubernetes: ClusterAccess, namespace: str, tmp_path: Path) -> Cluste
 
     polling.until(may, "the role to be in force", 30)
     return seen
+
+
+def _as(kubernetes: ClusterAccess, namespace: str, name: str) -> ClusterAccess:
+    """The cluster as a service account sees it."""
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token"
+    token = kubernetes.call("POST", path, request)["status"]["token"]
+    return ClusterAccess(kubernetes.url, token, kubernetes.ca, kubernetes.kubeconfig)
 
 
 def _rights(access: ClusterAccess, namespace: str) -> set[tuple[str, str]]:
@@ -289,6 +296,37 @@ def test_the_account_has_what_the_daemon_uses_and_no_more(account: ClusterAccess
         ("pods/log", "get"),
         *(("secrets", verb) for verb in ("create", "get", "patch", "delete")),
     }
+
+
+def test_beside_the_base_an_hpc_takes_the_sight_of_nodes_and_no_more(
+    kubernetes: ClusterAccess, namespace: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "both"
+    folders = ("kubernetes/rights", "kubernetes/interlink")
+    things = overlay(
+        folder,
+        "kubernetes/rights",
+        namespace=namespace,
+        nameSuffix=f"-{namespace}",  # what belongs to no namespace is everybody's
+        resources=[os.path.relpath(DEPLOY / part, folder) for part in folders],
+    )
+    (name,) = (thing["metadata"]["name"] for thing in things if thing["kind"] == "ServiceAccount")
+    for_all = [thing for thing in things if thing["kind"].startswith("Cluster")]
+    try:
+        apply(kubernetes, namespace, things)
+        account = _as(kubernetes, namespace, name)
+        polling.until(lambda: ("nodes", "watch") in _rights(account, namespace), "the role's force", 30)
+        nobody = _rights(_as(kubernetes, namespace, "default"), namespace)
+        granted = _rights(account, namespace) - nobody
+        needed = {(resource, verb) for resource, verbs in NEEDED.items() for verb in verbs}
+        assert {right for right in granted if right[0] != "secrets"} == needed
+        assert _rights(account, "default") - nobody == {("nodes", "list"), ("nodes", "watch")}
+        assert account.call("GET", "/api/v1/nodes")["kind"] == "NodeList"
+        with pytest.raises(ApiError, match="is forbidden"):
+            account.call("DELETE", "/api/v1/nodes/none")
+    finally:
+        for thing in for_all:
+            kubernetes.call("DELETE", path_of(thing, namespace))
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,11 @@ import pytest_asyncio
 from aiohttp import web
 
 from dcnios_daemon.core.ports import Download, Upload
+from dcnios_daemon.sinks.interlink.marker import Marker
 from dcnios_daemon.sinks.interlink.order import order_text
 from dcnios_daemon.sinks.interlink.wrapper import BOOTSTRAP, wrapper
 from dcnios_daemon.staging.document import Outlet, StagingPlan
+from dcnios_daemon.staging.presence import is_there
 from dcnios_daemon.staging.s3 import S3Settings, S3Store
 from tests.e2e.stores import objects, s3_client
 from tests.integration.staging_rig import ODD_NAMES, Handler, content_of, scripted
@@ -81,12 +83,14 @@ class Container:
         payload: bytes = b"{}",
         env: Mapping[str, str] | None = None,
         plan: StagingPlan | None = None,
+        marker: Marker | None = None,
     ) -> asyncio.subprocess.Process:
         order = order_text(
             command=["/bin/sh", "-c", script],
             env=env or {},
             plan=plan or StagingPlan(),
             tells_event=True,
+            marker=marker,
         )
         given = {
             "PATH": str(self.bin),
@@ -278,6 +282,35 @@ async def test_outputs_go_where_their_names_say(
     assert ended.code == 0, ended.err
     wanted = {"out/a.png", "out/sub/c.png", "out/sub/*", "out/sub/link.png", "logs/.hidden/d.log"}
     assert set(await objects(client, bucket)) == wanted | {"logs/a.log"}
+
+
+async def test_the_marker_is_left_when_all_is_done_and_only_then(
+    container: Container, store: tuple[S3Store, Any, str]
+) -> None:
+    stores, client, bucket = store
+    place = f"s3://{bucket}/done"
+    marker = Marker(await stores.upload(place, valid_for=600), "gray-0a1b2c")
+    upload = await stores.upload(f"s3://{bucket}/out/", valid_for=600)
+    plan = StagingPlan(uploads=(Outlet(name="out", upload=upload),))
+    assert not await is_there(stores, place, marker.name)
+    failed = await container.run("exit 3", plan=plan, marker=marker)
+    assert failed.evidence == "step=run exit=3"
+    assert not await is_there(stores, place, marker.name)
+    ended = await container.run('echo x >"$TMP_OUTPUT_DIR/a"', plan=plan, marker=marker)
+    assert ended.evidence == "step=done exit=0", ended.err
+    assert await is_there(stores, place, marker.name)
+    assert await objects(client, bucket) == {"out/a": b"x\n", "done/gray-0a1b2c": f"{KEY}\n".encode()}
+
+
+async def test_work_that_is_done_is_not_undone_by_a_marker_that_cannot_be_left(container: Container) -> None:
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=403)
+
+    async with server(handler) as url:
+        marker = Marker(Upload(method="POST", url=url, prefix="done/"), "gray-0a1b2c")
+        ended = await container.run("true", marker=marker)
+    assert (ended.evidence, ended.code) == ("step=done exit=0", 0)
+    assert "the marker could not be left" in ended.err
 
 
 async def test_a_store_that_fails_at_first_is_asked_again(container: Container) -> None:

@@ -213,7 +213,8 @@ def test_ctrl_c_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
 def rendered(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Event]]:
     calls: list[tuple[str, Event]] = []
 
-    async def render(_settings: DaemonSettings, route: str, event: Event) -> Any:
+    async def render(_settings: DaemonSettings, route: str, event: Event, *, fallback: bool) -> Any:
+        assert not fallback
         calls.append((route, event))
         if event.subject == "refused":
             raise OrderRefused("the payload is too large")

@@ -204,7 +204,7 @@ routes:
         "f.yaml:23: routes.second.match.subject: must be a text, not a list",
         "f.yaml:24: routes.second.retry.attempts: must be above 0, not 0",
         "f.yaml:24: routes.second.retry.exit_codes.0: must be above 0, not 0",
-        "f.yaml:24: routes.second.retry.on.1: 'bogus' is not known here: known are infrastructure, script, deadline, unknown, suspicious",
+        "f.yaml:24: routes.second.retry.on.1: 'bogus' is not known here: known are infrastructure, script, deadline, unknown",
         "f.yaml:25: routes.second.weight: must be above 0, not 0",
         "f.yaml:26: routes.second.run.image: no such key: known are kind",
         "f.yaml:27: routes.third.batch.size: must be a whole number, not 'x'",

@@ -14,6 +14,7 @@ from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink, admission
 from dcnios_daemon.sinks.interlink.sink import InterlinkPlan
 from dcnios_daemon.sinks.interlink.wrapper import wrapper
 from dcnios_daemon.sinks.spec import SinkContext
+from dcnios_daemon.telemetry.metrics import REGISTRY
 from tests.clocks import ManualClock
 from tests.fakes.cluster import FakeCluster, refusal
 from tests.fakes.cluster_nodes import evidence, pretend_run, virtual_node, virtual_pod
@@ -305,9 +306,20 @@ async def test_the_wrappers_line_says_how_it_ended(
     assert (found.failure, found.exit_code, found.node) == (failure, code, "vega")
 
 
-async def test_a_success_that_nothing_proves_is_suspicious(site: Site) -> None:
+@pytest.mark.parametrize(
+    ("policy", "counts_as"),
+    [
+        ({}, Failure.SUSPICIOUS),
+        ({"suspicious": "hold"}, Failure.SUSPICIOUS),
+        ({"suspicious": "retry"}, Failure.INFRASTRUCTURE),
+        ({"suspicious": "fail"}, Failure.SCRIPT),
+    ],
+)
+async def test_a_success_that_nothing_proves_is_what_its_route_says(
+    site: Site, policy: dict[str, str], counts_as: Failure
+) -> None:
     await virtual_node(site.cluster, "vega")
-    plan = site.plan()
+    plan = site.plan(**policy)
     async with site.served():
         await plan.submit(A)
         name = await virtual_pod(site.cluster, A, job_id="17")
@@ -315,7 +327,7 @@ async def test_a_success_that_nothing_proves_is_suspicious(site: Site) -> None:
         await virtual_pod(site.cluster, A, job_id="17", phase="Succeeded")
         await site.cluster.end(A.name)
         found = await site.desk.outcome(A.name)
-    assert found.failure is Failure.SUSPICIOUS
+    assert (found.failure, found.reason) == (counts_as, "NoEvidence")
 
 
 async def test_a_log_that_comes_late_is_waited_for(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -394,6 +406,29 @@ async def test_a_job_that_never_left_the_queue_is_told_from_one_that_ran_too_lon
     assert "queue as job 17" in queued.message
 
 
+@pytest.mark.parametrize("fate", ["time is up", "deleted"])
+async def test_while_an_orphan_may_run_nothing_is_tried_again(site: Site, fate: str) -> None:
+    """Its pod is on its way out, on a node that is away: nobody has told the batch system to end the job."""
+    await virtual_node(site.cluster, "vega")
+    plan = site.plan()
+    async with site.served():
+        await plan.submit(A)
+        await virtual_node(site.cluster, "vega", ready=False)
+        pod = await virtual_pod(site.cluster, A, job_id="17", phase="Pending")
+        await turns()
+        if fate == "time is up":
+            await site.cluster.end(A.name, "Failed", "DeadlineExceeded")
+        else:
+            await site.cluster.delete("jobs", A.name)
+        for _ in range(5):
+            await turns()
+        assert site.desk.reports == []
+        await site.cluster.delete("pods", pod)
+        found = await site.desk.outcome(A.name)
+    expected = Failure.INFRASTRUCTURE if fate == "time is up" else Failure.UNKNOWN
+    assert found.failure is expected
+
+
 async def test_without_the_right_to_see_nodes_nothing_is_sent_and_the_reason_said(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,3 +438,20 @@ async def test_without_the_right_to_see_nodes_nothing_is_sent_and_the_reason_sai
     async with site.served():
         with pytest.raises(SinkBusy, match="nodes is forbidden"):
             await plan.submit(A)
+
+
+async def test_the_levels_of_a_node_are_told_from_when_a_route_goes_there(site: Site) -> None:
+    """A SIGHUP brings the route; the node has long been there, and does not change."""
+    site.plan(node="leonardo")
+    await virtual_node(site.cluster, "vega-2", gpus=4)
+
+    def free() -> float | None:
+        return REGISTRY.get_sample_value("dcnios_virtual_node_gpus_free", {"node": "vega-2"})
+
+    async with site.served():
+        await turns()
+        assert free() is None
+        await asyncio.to_thread(site.plan, node="vega-2")
+        for _ in range(10):
+            await turns()
+        assert free() == 4

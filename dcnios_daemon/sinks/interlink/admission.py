@@ -84,14 +84,20 @@ class Admission:
         """Jobs whose pod has not begun to run, and what it was waiting for when last seen."""
         self._away: dict[str, str] = {}
         self._levels = VirtualNodeLevels()
+        self._added = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     def add(self, route: str, run: InterlinkRun) -> None:
-        """Watch the nodes that the route may go to."""
+        """Watch the nodes that the route may go to. Routes may be compiled off the loop."""
         self._runs[route] = run
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._added.set)
 
     async def watch(self) -> None:
         """See nodes and pods until cancelled."""
+        self._loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._meet(), name="interlink-meet")
             group.create_task(self._nodes.watch(), name="interlink-nodes")
             group.create_task(self._pods.watch(), name="interlink-pods")
 
@@ -125,6 +131,17 @@ class Admission:
         """Whether the node takes no pods now, and tells nothing of those that it has."""
         known = self._nodes.items.get(node)
         return known is None or bool(known.trouble)
+
+    async def sighted(self) -> None:
+        """Return once the pods have been seen."""
+        async with self._changed:
+            await self._changed.wait_for(lambda: not self._pods.trouble)
+
+    def may_live(self, order: str) -> bool:
+        """Whether a pod of the order's Job is there still, on its way out or on a node that is away: then its
+        job on the HPC may run. Before pods are seen, nobody knows: ask :meth:`sighted` first."""
+        alive = (pod for pod in self._pods.items.values() if not pod.ended)
+        return any(pod.job == order for pod in alive)
 
     def why_not_begun(self, order: str) -> str:
         """What its pod was waiting for when it was last seen; empty if it had begun. Asked once."""
@@ -224,6 +241,16 @@ class Admission:
             VirtualNodeAway(node=name, why=why).emit()
         elif not why and known != "":
             VirtualNodeReady(node=name).emit()
+
+    async def _meet(self) -> None:
+        """Tell of nodes that have been there while no route went to them."""
+        while True:
+            await self._added.wait()
+            self._added.clear()
+            for name, node in self._nodes.items.items():
+                if name not in self._away:
+                    self._saw_node(node, True)
+            await self._notify()
 
     async def _notify(self) -> None:
         ours = [name for name in self._away if name in self._nodes.items]

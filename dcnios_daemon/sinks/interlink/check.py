@@ -12,7 +12,8 @@ from dcnios_daemon.sinks.interlink.objects import VirtualNode
 from dcnios_daemon.sinks.interlink.settings import InterlinkRun
 from dcnios_daemon.sinks.kubernetes.watch import decode
 
-_NODES = {"nodes": ("list", "watch")}
+NEEDED = {**FOLLOWING, "nodes": ("list", "watch")}
+"""As ``deploy/kubernetes/rights`` and ``deploy/kubernetes/interlink`` grant it."""
 
 
 class _Nodes(msgspec.Struct):
@@ -36,7 +37,7 @@ async def check(
     """What is missing. See :class:`~dcnios_daemon.sinks.registry.SinkKind`."""
     session = ClusterSession(kubernetes, SystemClock())
     try:
-        if lacking := await missing(session, {**FOLLOWING, **_NODES}):
+        if lacking := await missing(session, NEEDED):
             return lacking
         found = decode(_DECODER, await session.request("GET", "nodes")).items
     finally:

@@ -13,6 +13,7 @@ from dcnios_daemon.core.templating import compile_text
 from dcnios_daemon.kubernetes.marks import ATTEMPT, KEY, SINK
 from dcnios_daemon.kubernetes.pods import Json, Volume, from_secret, merge
 from dcnios_daemon.sinks.interlink.carriable import not_carried
+from dcnios_daemon.sinks.interlink.marker import Marker
 from dcnios_daemon.sinks.interlink.order import order_text
 from dcnios_daemon.sinks.interlink.settings import HOST_NAME, InterlinkRun
 from dcnios_daemon.sinks.interlink.slurm import FLAGS
@@ -77,12 +78,15 @@ class Template:
         self._wrapper = base64.b64encode(wrapper()).decode()
         self._secrets = [from_secret(name, address) for name, address in run.secrets.items()]
 
-    def make(self, order: Order, *, plan: StagingPlan, node: str | None = None) -> Json:
+    def make(
+        self, order: Order, *, plan: StagingPlan, marker: Marker | None = None, node: str | None = None
+    ) -> Json:
         """The Job for one order.
 
         Args:
             order: What is to be run.
             plan: What is staged.
+            marker: What is left behind when all is done.
             node: The virtual node that was chosen among those with the labels.
 
         Raises:
@@ -97,7 +101,7 @@ class Template:
         }
         labels = {**self._labels, KEY: order.key, ATTEMPT: str(order.attempt)}
         container = self._pod["containers"][0]
-        variables = [*self._variables(order, plan), *self._secrets, *container.get("env", ())]
+        variables = [*self._variables(order, plan, marker), *self._secrets, *container.get("env", ())]
         pod = {**self._pod, "containers": [{**container, "env": variables}]}
         if node is not None:
             pod["nodeSelector"] = {**pod.get("nodeSelector", {}), HOST_NAME: node}
@@ -111,7 +115,7 @@ class Template:
             },
         }
 
-    def _variables(self, order: Order, plan: StagingPlan) -> list[Json]:
+    def _variables(self, order: Order, plan: StagingPlan, marker: Marker | None) -> list[Json]:
         if len(order.payload) > PAYLOAD_LIMIT:
             raise OrderRefused(
                 f"the payload has {len(order.payload)} bytes, more than the {PAYLOAD_LIMIT} that interLink "
@@ -124,7 +128,7 @@ class Template:
             told.pop(name, None)
         seen = seen_by_templates(order) if self._env else {}
         told.update({name: text(seen) for name, text in self._env.items()})
-        text = order_text(command=self._command, env=told, plan=plan, tells_event=tells_event)
+        text = order_text(command=self._command, env=told, plan=plan, tells_event=tells_event, marker=marker)
         if len(text) > ORDER_LIMIT:
             raise OrderRefused(
                 f"script, env and staging links make {len(text)} characters, more than the {ORDER_LIMIT} "

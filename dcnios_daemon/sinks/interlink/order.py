@@ -8,7 +8,8 @@ shell, as YAML or as a line of its own.
 import base64
 from collections.abc import Iterator, Mapping, Sequence
 
-from dcnios_daemon.core.ports import Download
+from dcnios_daemon.core.ports import Download, Upload
+from dcnios_daemon.sinks.interlink.marker import Marker
 from dcnios_daemon.staging.document import Outlet, StagingPlan
 
 _SAFE = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-./:=,@+")
@@ -16,7 +17,12 @@ _WORDS = [chr(byte) if byte in _SAFE else f"\\0{byte:03o}" for byte in range(256
 
 
 def order_text(
-    *, command: Sequence[str], env: Mapping[str, str], plan: StagingPlan, tells_event: bool
+    *,
+    command: Sequence[str],
+    env: Mapping[str, str],
+    plan: StagingPlan,
+    tells_event: bool,
+    marker: Marker | None = None,
 ) -> str:
     """The value of ``DCNIOS_ORDER``.
 
@@ -25,8 +31,10 @@ def order_text(
         env: Variables that it gets, beside those that name files: these are the wrapper's.
         plan: What to fetch first and to send afterwards.
         tells_event: Whether the payload is text that the variable ``EVENT`` can hold.
+        marker: What to leave behind when all is done.
     """
-    lines = "".join(f"{'|'.join((verb, *map(word, words)))}\n" for verb, *words in _lines(command, env, plan))
+    told = [*_lines(command, env, plan), *_marker(marker)]
+    lines = "".join(f"{'|'.join((verb, *map(word, words)))}\n" for verb, *words in told)
     return base64.b64encode((lines + "event\n" * tells_event).encode()).decode()
 
 
@@ -48,12 +56,21 @@ def _request(verb: str, download: Download) -> Iterator[tuple[str, ...]]:
 
 
 def _outlet(outlet: Outlet) -> Iterator[tuple[str, ...]]:
-    upload = outlet.upload
+    yield from _place(outlet.upload)
+    yield from (("prefix", prefix) for prefix in outlet.prefix)
+    yield from (("suffix", suffix) for suffix in outlet.suffix)
+
+
+def _marker(marker: Marker | None) -> Iterator[tuple[str, ...]]:
+    if marker is not None:
+        yield from _place(marker.upload)
+        yield "marker", marker.name
+
+
+def _place(upload: Upload) -> Iterator[tuple[str, ...]]:
     yield upload.method.lower(), upload.url, upload.prefix
     yield from (("header", f"{name}: {value}") for name, value in upload.headers.items())
     yield from (("field", f"{name}={value}") for name, value in upload.fields.items())
-    yield from (("prefix", prefix) for prefix in outlet.prefix)
-    yield from (("suffix", suffix) for suffix in outlet.suffix)
     if upload.authorities:
         yield "ca", upload.authorities
 

@@ -1,14 +1,15 @@
 """The ``run`` block of ``kind: interlink``: on which HPC, with what, and what its site needs besides."""
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints, model_validator
 
+from dcnios_daemon.core.settings import Settings
 from dcnios_daemon.core.units import Duration
-from dcnios_daemon.kubernetes.pods import Quantity, Resources
+from dcnios_daemon.kubernetes.pods import Quantity
 from dcnios_daemon.sinks.interlink.slurm import FLAGS, Slurm
-from dcnios_daemon.sinks.spec import PodRun
+from dcnios_daemon.sinks.spec import GpuResources, PodRun
 
 _PLUGIN = "slurm-job.vk.io"
 IMAGE_ROOT, FLAVOR = f"{_PLUGIN}/image-root", f"{_PLUGIN}/flavor"
@@ -30,38 +31,52 @@ _NOT_THERE = {
 }
 
 HOST_NAME = "kubernetes.io/hostname"
+GPU_TYPE = "nvidia-gpu-type"
 TYPE, VIRTUAL = "virtual-node.interlink/type", "virtual-kubelet"
 
 Bind = Annotated[str, StringConstraints(pattern=r"^/[A-Za-z0-9_./@+-]*(:/[A-Za-z0-9_./@+-]*(:r[ow])?)?$")]
 Option = Annotated[str, StringConstraints(pattern=r"^--?[A-Za-z][A-Za-z0-9-]*(=[A-Za-z0-9_./:,@=+-]+)?$")]
 
 
-class HpcResources(Resources):
+class HpcResources(GpuResources):
     """What one run needs of the HPC. All of it is limit and request: without them Slurm would give 1 MB."""
 
     cpu: Quantity = "1"
     memory: Quantity = "2Gi"
 
 
-class InterlinkRun(PodRun):
-    """A pod on a virtual node of interLink: a job of an HPC's batch system."""
+class SuccessMarker(Settings):
+    """A place in a store for what proves that a run succeeded."""
+
+    to: Annotated[str, StringConstraints(pattern=r"^(s3://[^/{}]+|dav:/[^/{}])[^{}]*$")]
+    """``s3://bucket/prefix/`` or ``dav:/path/``. An object with the order's name is put there."""
+    using: str
+    """The source whose endpoint and credentials give leave to write and read there."""
+
+
+class HpcRun(PodRun):
+    """What ``interlink`` takes beside what every sink takes that makes pods. ``job`` takes it, too, so that a
+    route moves between a cluster and an HPC by its ``kind`` alone."""
 
     node: Annotated[str, StringConstraints(pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$")] | None = None
     """The virtual node's name."""
     node_labels: Mapping[str, str] = Field(default_factory=dict)
     """Any virtual node with these labels: the one of them with the most room is taken."""
-    resources: HpcResources = HpcResources()
     slurm: Slurm = Slurm()
     """What the job asks of Slurm besides."""
-    keep: Annotated[Duration, Field(ge=30)] = 21600.0
-    """How long a finished Job stays in the cluster, and with it its log, which alone proves how it ended:
-    longer than a virtual node is away."""
     queue_allowance: Duration | None = None
     """How long an attempt may wait in the batch system's queue. With ``slurm.time`` it makes the deadline,
     so leave ``deadline`` out."""
     pods_per_node: Annotated[int, Field(ge=1)] = 20
     """Pods of this daemon that may live on the node at the same time. The plugin asks for the state of one
     pod in ten seconds: each one more makes the news of all older."""
+    suspicious: Literal["hold", "retry", "fail"] = "hold"
+    """What follows when a run is called a success and nothing proves it. ``hold``: it is dead as
+    ``suspicious`` until an operator has looked and replays it. ``retry``: it counts as ``infrastructure``,
+    and may so be done twice. ``fail``: it counts as ``script``."""
+    success_marker: SuccessMarker | None = None
+    """Where the wrapper puts an object when all is done. It proves a success whose log is lost, or whose Job
+    is gone. The daemon must have leave to read there, too."""
     shared_fs: bool = False
     """The HPC's plugin runs with ``SHARED_FS=true``. Mounted Secrets arrive only then."""
     image_root: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")] | None = None
@@ -81,15 +96,41 @@ class InterlinkRun(PodRun):
             return self.deadline
         return self.queue_allowance + self.slurm.run_time
 
+    @model_validator(mode="after")
+    def _ends_in_time(self) -> "HpcRun":
+        run_time = self.slurm.run_time
+        if self.queue_allowance is not None:
+            if "deadline" in self.model_fields_set:
+                raise ValueError("give deadline or queue_allowance, not both: the one makes the other")
+            if run_time is None:
+                raise ValueError("queue_allowance needs slurm.time: together they make the deadline")
+        elif run_time is not None and run_time >= self.deadline:
+            raise ValueError(
+                f"deadline ({self.deadline:.0f} s) must leave time to wait in the queue before slurm.time "
+                f"({run_time:.0f} s): make it longer, or give queue_allowance instead"
+            )
+        return self
+
+
+class InterlinkRun(HpcRun):
+    """A pod on a virtual node of interLink: a job of an HPC's batch system."""
+
+    resources: HpcResources = HpcResources()
+    keep: Annotated[Duration, Field(ge=30)] = 21600.0
+    """How long a finished Job stays in the cluster, and with it its log, which alone proves how it ended:
+    longer than a virtual node is away."""
+
     @property
     def selector(self) -> Mapping[str, str]:
         """The labels that a node must have. Empty: Kueue's flavors choose."""
+        wanted = {GPU_TYPE: self.resources.gpu_type} if self.resources.gpu_type else {}
         if self.node is not None:
-            return {HOST_NAME: self.node}
-        if not self.node_labels:
+            return {HOST_NAME: self.node, **wanted}
+        wanted |= self.node_labels
+        if not wanted:
             return {}
-        kind = {} if "type" in self.node_labels else {TYPE: VIRTUAL}  # "type": how older installs say it
-        return {**kind, **self.node_labels}
+        kind = {} if "type" in wanted else {TYPE: VIRTUAL}  # "type": how older installs say it
+        return {**kind, **wanted}
 
     @property
     def site_annotations(self) -> Mapping[str, str]:
@@ -120,26 +161,13 @@ class InterlinkRun(PodRun):
             raise ValueError("give node or node_labels, not both")
         waits = bool(self.queue or self.suspend)
         if not (self.selector or waits):
-            raise ValueError("give the node's name (node) or labels (node_labels)")
+            raise ValueError(
+                "give the node's name (node), labels (node_labels) or type of GPU (resources.gpu_type)"
+            )
         if waits and self.pre_exec:
             raise ValueError(
                 "pre_exec needs submissions one after the other, or jobs get each other's lines: "
                 "leave out queue and suspend, with which something else submits"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _ends_in_time(self) -> "InterlinkRun":
-        run_time = self.slurm.run_time
-        if self.queue_allowance is not None:
-            if "deadline" in self.model_fields_set:
-                raise ValueError("give deadline or queue_allowance, not both: the one makes the other")
-            if run_time is None:
-                raise ValueError("queue_allowance needs slurm.time: together they make the deadline")
-        elif run_time is not None and run_time >= self.deadline:
-            raise ValueError(
-                f"deadline ({self.deadline:.0f} s) must leave time to wait in the queue before slurm.time "
-                f"({run_time:.0f} s): make it longer, or give queue_allowance instead"
             )
         return self
 

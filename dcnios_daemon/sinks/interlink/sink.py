@@ -5,6 +5,7 @@ nodes that are away, and an end is believed only when the wrapper's own line in 
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ from dcnios_daemon.kubernetes.marks import SINK, selector
 from dcnios_daemon.sinks.interlink.admission import Admission
 from dcnios_daemon.sinks.interlink.judge import Judge
 from dcnios_daemon.sinks.interlink.manifest import KIND, Template
+from dcnios_daemon.sinks.interlink.marker import Marker, Markers
 from dcnios_daemon.sinks.interlink.settings import InterlinkRun
 from dcnios_daemon.sinks.kubernetes.creating import find, job_exists
 from dcnios_daemon.sinks.kubernetes.follow import Follower
@@ -37,30 +39,33 @@ class InterlinkPlan:
         template: Template,
         admission: Admission,
         follower: Follower,
-        context: SinkContext,
+        markers: Markers,
     ) -> None:
         self._session = session
         self._run = run
         self._template = template
         self._admission = admission
         self._follower = follower
-        self._stores = context.stores
+        self._markers = markers
+        self._stores = markers.stores
         self._staged = needs_staging(run)
 
     async def render(self, order: Order) -> Any:  # noqa: ANN401 - see core.ports.Plan
         """The Job. Which of several virtual nodes it goes to is decided when it goes."""
-        return self._template.make(order, plan=await self._plan(order))
+        return self._template.make(order, plan=await self._plan(order), marker=await self._marker(order))
 
     async def submit(self, order: Order) -> None:
         """Make the Job when its node has room. See :meth:`dcnios_daemon.core.ports.Plan.submit`."""
-        plan = await self._plan(order)
+        make = functools.partial(
+            self._template.make, order, plan=await self._plan(order), marker=await self._marker(order)
+        )
+        job = make()  # what can never go waits for no place
         if self._run.queue or self._run.suspend:  # something else decides when it goes, and where
-            await self._create(order, self._template.make(order, plan=plan))
+            await self._create(order, job)
             return
-        self._template.make(order, plan=plan)  # what can never go waits for no place
         place = await self._admission.let_go(self._run, order.name)
         try:
-            is_made = await self._create(order, self._template.make(order, plan=plan, node=place.node))
+            is_made = await self._create(order, make(node=place.node))
         except (OrderRefused, SinkBusy):
             await self._give_back(order, is_new=place.is_new)
             raise
@@ -77,7 +82,7 @@ class InterlinkPlan:
         try:
             await self._session.request("POST", "jobs", body=msgspec.json.encode(job))
         except Taken:
-            there = await find(self._session, "jobs", order)
+            there = await find(self._session, "jobs", order, sink=KIND)
             if there is not None:
                 await self._follower.found(there)
             return False
@@ -90,14 +95,17 @@ class InterlinkPlan:
     async def _plan(self, order: Order) -> StagingPlan:
         if not self._staged:
             return StagingPlan()
-        waits = self._run.queue or self._run.suspend
         return await make_plan(
-            order,
-            self._run,
-            self._stores,
-            source=order.events[0].source,
-            valid_for=LONGEST if waits else validity(self._run.longest),
+            order, self._run, self._stores, source=order.events[0].source, valid_for=self._valid_for
         )
+
+    async def _marker(self, order: Order) -> Marker | None:
+        return await self._markers.leave(order.route, order.name, valid_for=self._valid_for)
+
+    @property
+    def _valid_for(self) -> float:
+        """How long leave must hold, in seconds. A queue may hold a Job for long before its time runs."""
+        return LONGEST if self._run.queue or self._run.suspend else validity(self._run.longest)
 
 
 class InterlinkSink:
@@ -109,21 +117,31 @@ class InterlinkSink:
         self._context = context
         self._session = session or ClusterSession(settings, context.clock)
         self._admission = Admission(self._session, context.clock, selector=ours)
-        judge = Judge(self._admission).judge
-        self._follower = Follower(self._session, context.clock, sink=KIND, selector=ours, judge=judge)
+        self._markers = Markers(context.stores)
+        self._judge = Judge(self._admission, self._markers)
+        self._follower = Follower(
+            self._session,
+            context.clock,
+            sink=KIND,
+            selector=ours,
+            judge=self._judge.judge,
+            gone=self._judge.gone,
+        )
 
     def plan(self, route: str, run: InterlinkRun) -> InterlinkPlan:
         """Compile the route's Job. Reads its script file. See :class:`dcnios_daemon.core.ports.Sink`."""
         template = Template(run, route=route, instance=self._context.instance)
         self._follower.add(route, keep=run.keep)
         self._admission.add(route, run)
+        self._judge.add(route, run)
+        self._markers.add(route, run)
         return InterlinkPlan(
             self._session,
             run,
             template=template,
             admission=self._admission,
             follower=self._follower,
-            context=self._context,
+            markers=self._markers,
         )
 
     async def serve(self, desk: Desk, ready: Callable[[], None]) -> None:

@@ -88,7 +88,7 @@ read_order() {
             plain "$word"
             printf '%s' "$plain" >"$place/ca"
             ;;
-        header | field | prefix | suffix) printf '%s\n' "$word" >>"$place/$verb" ;;
+        header | field | prefix | suffix | marker) printf '%s\n' "$word" >>"$place/$verb" ;;
         esac || fail "cannot write to $work"
     done <"$work/order"
 }
@@ -258,6 +258,17 @@ deliver() { # folder: all files below it go to $place
     done
 }
 
+leave_marker() { # all is done: another one is not made for want of it, for the last line says it, too
+    printf '%s\n' "$DCNIOS_KEY" >"$work/done" && ln -sf "$work/done" "$work/file" || return
+    read -r word <"$place/marker"
+    plain "$word"
+    url=$(cat "$place/url")
+    (
+        end() { exit "$1"; }
+        patiently "send_$how" "$plain"
+    )
+}
+
 trap 'signalled TERM 15' TERM
 trap 'signalled INT 2' INT
 trap 'signalled HUP 1' HUP
@@ -295,7 +306,11 @@ while [ "$number" -lt "$outlets" ]; do
     place=$work/out-$number
     how=form
     [ "$(cat "$place/method")" = post ] || how=file
-    deliver "$TMP_OUTPUT_DIR"
+    if [ -f "$place/marker" ]; then
+        leave_marker || printf 'dcnios %s: the marker could not be left\n' "$step" >&2
+    else
+        deliver "$TMP_OUTPUT_DIR"
+    fi
 done
 step=done
 end 0

@@ -88,11 +88,11 @@ class Template:
         self._labels = common_labels(run, route=route, instance=instance)
         if manifest is None:
             pod = pod_spec(run, where=where, staging_image=staging_image)
-            job: Json = {"spec": {**job_spec(run, deadline=run.deadline), "template": {"spec": pod}}}
+            job: Json = {"spec": {**job_spec(run, deadline=run.longest), "template": {"spec": pod}}}
             self._job: Render = lambda _: job
         else:
             job = _whole_job(manifest, where=f"{where}.manifest")
-            job["spec"] = {**job_spec(run, deadline=run.deadline), **job["spec"]}
+            job["spec"] = {**job_spec(run, deadline=run.longest), **job["spec"]}
             self._job = compile_tree(job, where=f"{where}.manifest")
         self._place = find(job["spec"]["template"]["spec"])
         container = self._place.container(job["spec"]["template"]["spec"])

@@ -26,6 +26,8 @@ PLAN_KEY = "dcnios-daemon/staging"
 """The pod's annotation that holds the staging plan, mounted into the staging containers only."""
 EVENT_VOLUME, WORK_VOLUME, PLAN_VOLUME = "dcnios-event", "dcnios-work", "dcnios-staging"
 CREDENTIALS_VOLUME = "dcnios-credentials"
+GPU, GPU_TYPE = "nvidia.com/gpu", "nvidia.com/gpu.product"
+"""The resource, and the label by which NVIDIA's feature discovery tells what is in a node."""
 ARGUMENT_LIMIT = 128 * 1024 - 1
 """Bytes that Linux takes in one argument (``MAX_ARG_STRLEN`` less its end)."""
 _STAGING_MEMORY = "256Mi"
@@ -99,6 +101,7 @@ def _assemble(run: PodRun, chain: Mapping[str, Json], *, volumes: Sequence[Json]
         "containers": [main, *others["containers"]],
         "volumes": list(volumes),
     }
+    pod |= _placement(run)
     if before or others["initContainers"]:
         pod["initContainers"] = [*others["initContainers"], *before]
     if run.service_account:
@@ -109,6 +112,16 @@ def _assemble(run: PodRun, chain: Mapping[str, Json], *, volumes: Sequence[Json]
         pod["imagePullSecrets"] = [{"name": name} for name in run.image_pull_secrets]
     merged: Json = merge(pod, overlay)
     return merged
+
+
+def _placement(run: PodRun) -> Json:
+    """What brings a pod to nodes with GPUs. Many sites keep all others away from these by a taint."""
+    wanted: Json = {"runtimeClassName": run.runtime_class} if run.runtime_class else {}
+    if run.resources.gpu_type:
+        wanted["nodeSelector"] = {GPU_TYPE: run.resources.gpu_type}
+    if run.resources.gpu:
+        wanted["tolerations"] = [{"key": GPU, "operator": "Exists", "effect": "NoSchedule"}]
+    return wanted
 
 
 def _container(name: str, image: str) -> Json:

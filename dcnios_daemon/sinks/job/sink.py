@@ -10,22 +10,35 @@ from typing import Any
 
 import msgspec
 import yaml
+from pydantic import field_validator
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, Order
 from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
-from dcnios_daemon.kubernetes.marks import selector
+from dcnios_daemon.kubernetes.marks import SINK, selector
 from dcnios_daemon.kubernetes.pods import Json
+from dcnios_daemon.sinks.interlink.settings import HpcRun
 from dcnios_daemon.sinks.job.manifest import Template
-from dcnios_daemon.sinks.kubernetes.creating import create, identity, job_exists
+from dcnios_daemon.sinks.kubernetes.creating import create, identity, in_doubt, job_exists
 from dcnios_daemon.sinks.kubernetes.follow import Follower
 from dcnios_daemon.sinks.kubernetes.payload_secret import adopt, take_back
-from dcnios_daemon.sinks.spec import PodRun, SinkContext
+from dcnios_daemon.sinks.spec import SinkContext
 from dcnios_daemon.staging.plan import LONGEST, make_plan, needs_staging, validity
 
 
-class JobRun(PodRun):
-    """A Kubernetes Job on a node of the cluster."""
+class JobRun(HpcRun):
+    """A Kubernetes Job on a node of the cluster. What only an HPC has a use for is passed over: ``node``,
+    ``node_labels``, ``slurm``, ``suspicious``, ``success_marker`` and what is for its site alone."""
+
+    @field_validator("image")
+    @classmethod
+    def _is_in_a_registry(cls, value: str | None) -> str | None:
+        if value and (value.startswith("/") or "://" in value):
+            raise ValueError(
+                f"{value} is no name in a registry, which is where a cluster has images from: write "
+                "ghcr.io/…, and for an HPC image_root: docker:// besides"
+            )
+        return value
 
 
 class JobPlan:
@@ -34,7 +47,7 @@ class JobPlan:
     def __init__(
         self,
         session: ClusterSession,
-        run: PodRun,
+        run: JobRun,
         *,
         template: Template,
         follower: Follower,
@@ -76,7 +89,8 @@ class JobPlan:
             await take_back(self._session, order.name)
             raise
         if there is not None:
-            await adopt(self._session, identity(there))
+            with in_doubt():
+                await adopt(self._session, identity(there))
 
     async def _create(self, job: bytes, order: Order) -> bytes | None:
         return await create(self._session, "jobs", job, order, found=self._follower.found)
@@ -96,7 +110,7 @@ class JobPlan:
             self._run,
             self._stores,
             source=order.events[0].source,
-            valid_for=LONGEST if waits else validity(self._run.deadline),
+            valid_for=LONGEST if waits else validity(self._run.longest),
         )
         return plan.encode()
 
@@ -109,7 +123,7 @@ class JobSink:
         self._settings = context.kubernetes or KubernetesSettings()
         self._session = session or ClusterSession(self._settings, context.clock)
         self._follower = Follower(
-            self._session, context.clock, sink="job", selector=selector(context.instance)
+            self._session, context.clock, sink="job", selector=f"{selector(context.instance)},!{SINK}"
         )
 
     def plan(self, route: str, run: JobRun) -> JobPlan:

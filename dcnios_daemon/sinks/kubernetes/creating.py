@@ -3,15 +3,16 @@
 An object's name is its order's. *Already exists* is success once what is there is seen to bear our key.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
-from dcnios_daemon.core.errors import OrderRefused
+from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.kubernetes.answers import Missing, Taken
 from dcnios_daemon.kubernetes.cluster import ClusterSession
-from dcnios_daemon.kubernetes.marks import KEY
+from dcnios_daemon.kubernetes.marks import KEY, SINK
 from dcnios_daemon.sinks.kubernetes.objects import Meta
 from dcnios_daemon.sinks.kubernetes.watch import decode
 
@@ -53,17 +54,38 @@ async def create(
         return there
 
 
-async def find(session: ClusterSession, what: str, order: Order) -> bytes | None:
-    """What bears the order's name; None: nothing.
+async def find(session: ClusterSession, what: str, order: Order, *, sink: str = "") -> bytes | None:
+    """What bears the order's name, which is taken; None: nothing, it is gone.
+
+    Args:
+        session: The cluster.
+        what: The collection.
+        order: Whose name it should bear.
+        sink: The kind of ``run`` that says so on what it makes.
 
     Raises:
-        OrderRefused: It is a stranger's.
-        SinkBusy, SinkUnavailable: Try again.
+        OrderRefused: It is a stranger's, or was made for another kind of ``run``, which sees to its end.
+        SinkUnavailable: Try again; it may well be ours.
     """
-    there = await _look(session, f"{what}/{order.name}")
-    if there is not None and identity(there).labels.get(KEY) != order.key:
+    with in_doubt():
+        there = await _look(session, f"{what}/{order.name}")
+    if there is None:
+        return None
+    labels = identity(there).labels
+    if labels.get(KEY) != order.key:
         raise OrderRefused(f"{what}/{order.name} is taken by something that is not ours")
+    if labels.get(SINK, "") != sink:
+        raise OrderRefused(f"{what}/{order.name} is there already, for another kind of run: it may have run")
     return there
+
+
+@contextmanager
+def in_doubt() -> Iterator[None]:
+    """Of an order that may be there a cluster that puts us off does not say that it is not."""
+    try:
+        yield
+    except SinkBusy as error:
+        raise SinkUnavailable(str(error), retry_after=error.retry_after) from error
 
 
 async def job_exists(session: ClusterSession, order: Order) -> bool:

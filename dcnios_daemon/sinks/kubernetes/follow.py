@@ -18,7 +18,7 @@ from dcnios_daemon.core.errors import JournalUnavailable, SinkError
 from dcnios_daemon.core.ports import Desk, InFlight, Outcome, State
 from dcnios_daemon.kubernetes.answers import Expired
 from dcnios_daemon.kubernetes.cluster import ClusterSession
-from dcnios_daemon.kubernetes.marks import ROUTE, route_label
+from dcnios_daemon.kubernetes.marks import ORDINARY, ROUTE, SINK, route_label
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
 from dcnios_daemon.sinks.kubernetes.objects import Job
 from dcnios_daemon.sinks.kubernetes.pauses import Pauses
@@ -37,6 +37,20 @@ _JOB = msgspec.json.Decoder(Job)
 
 Judge = Callable[[Job, EndedPods], Awaitable[Outcome | float]]
 """How a Job that has ended did; or, when that cannot be seen yet, after how many seconds to look again."""
+Gone = Callable[[Outcome, str], Awaitable[Outcome | float]]
+"""Likewise of one that is gone: from what is said where nothing more is known, and its route's label."""
+
+
+class _Gone(msgspec.Struct, frozen=True):
+    """A Job whose end nobody saw."""
+
+    outcome: Outcome
+    route: str
+    """Its label."""
+
+    @property
+    def order(self) -> str:
+        return self.outcome.order
 
 
 class Follower:
@@ -45,13 +59,21 @@ class Follower:
     Args:
         session: The cluster.
         clock: Tells the time.
-        sink: The sink's name, for what is said.
+        sink: The kind of ``run`` whose Jobs these are.
         selector: The label selector of the Jobs and their pods.
         judge: Says how a Job that has ended did; by default, as its pod's exit code says.
+        gone: Says how a Job did that is gone; by default nobody knows.
     """
 
     def __init__(
-        self, session: ClusterSession, clock: Clock, *, sink: str, selector: str, judge: Judge | None = None
+        self,
+        session: ClusterSession,
+        clock: Clock,
+        *,
+        sink: str,
+        selector: str,
+        judge: Judge | None = None,
+        gone: Gone | None = None,
     ) -> None:
         self._session = session
         self._clock = clock
@@ -62,11 +84,14 @@ class Follower:
         self._pods = EndedPods(session, clock, sink=sink, selector=selector)
         self._jobs = Collection(session, clock, "jobs", Job, {"labelSelector": selector})
         self._judge = judge or by_exit_code
+        self._judge_gone = gone or nobody_knows
+        self._later: set[str] = set()
+        """Jobs that are looked at again after a while."""
         self._live: set[str] = set()
         """Jobs seen and not seen to end: an end is news once."""
         self._suspended: dict[str, str] = {}
         """Those of them that may not run now, and their route's label."""
-        self._ended: asyncio.Queue[Job | Outcome] = asyncio.Queue(_AHEAD)
+        self._ended: asyncio.Queue[Job | _Gone] = asyncio.Queue(_AHEAD)
         self._group: asyncio.TaskGroup
 
     def add(self, route: str, *, keep: float) -> None:
@@ -168,14 +193,12 @@ class Follower:
         for item in {item.order: item for item in absent}.values():
             age = self._clock.now() - item.claimed
             if item.order in running:
-                await self._ended.put(
-                    vanished(item.order, reason="Gone", message="its Job is gone; it may have run")
-                )
+                await self._is_gone(item.order, item.route, "Gone", "its Job is gone; it may have run")
             elif first and 0 <= age < self._kept(item):
                 never.append(item.order)
             elif first:
                 message = f"claimed {age:.0f} s ago, no Job; it may have run and been cleaned up since"
-                await self._ended.put(vanished(item.order, reason="Gone", message=message))
+                await self._is_gone(item.order, item.route, "Gone", message)
         if never:
             await desk.retract(never, "the daemon ended before its Job was made")
 
@@ -197,28 +220,43 @@ class Follower:
             self._live.add(name)
         elif news:
             self._live.discard(name)
-            gone = vanished(name, reason="Deleted", message="its Job was deleted before it ended")
-            await self._ended.put(job if job.end else gone)
+            if job.end:
+                await self._ended.put(job)
+            else:
+                route = job.metadata.labels[ROUTE]
+                await self._is_gone(name, route, "Deleted", "its Job was deleted before it ended")
+
+    async def _is_gone(self, order: str, route: str, reason: str, message: str) -> None:
+        found = vanished(order, reason=reason, message=message)
+        await self._ended.put(_Gone(found, route_label(route)))
 
     def _is_ours(self, job: Job) -> bool:
-        return job.metadata.labels.get(ROUTE) in self._labels
+        labels = job.metadata.labels
+        return labels.get(ROUTE) in self._labels and labels.get(SINK, ORDINARY) == self._sink
 
     async def _report(self, desk: Desk) -> None:
         while True:
             news = await self._ended.get()
             try:
-                found = news if isinstance(news, Outcome) else await self._judge(news, self._pods)
-                if isinstance(found, Outcome):
-                    await desk.report(found)
-                elif isinstance(news, Job):
-                    name = news.metadata.name
-                    self._group.create_task(self._again(news, found), name=f"{self._sink}-again {name}")
+                await self._say(news, desk)
             finally:
                 self._ended.task_done()
 
-    async def _again(self, job: Job, seconds: float) -> None:
+    async def _say(self, news: Job | _Gone, desk: Desk) -> None:
+        if isinstance(news, Job):
+            name, found = news.metadata.name, await self._judge(news, self._pods)
+        else:
+            name, found = news.order, await self._judge_gone(news.outcome, news.route)
+        if isinstance(found, Outcome):
+            await desk.report(found)
+        elif name not in self._later:
+            self._later.add(name)
+            self._group.create_task(self._again(name, news, found), name=f"{self._sink}-again {name}")
+
+    async def _again(self, name: str, news: Job | _Gone, seconds: float) -> None:
         await asyncio.sleep(seconds)
-        await self._ended.put(job)
+        self._later.discard(name)
+        await self._ended.put(news)
 
 
 async def by_exit_code(job: Job, pods: EndedPods) -> Outcome:
@@ -229,3 +267,8 @@ async def by_exit_code(job: Job, pods: EndedPods) -> Outcome:
     if pod is None or found.succeeded or found.log_tail:
         return found
     return replace(found, log_tail=await pods.log_tail(pod))
+
+
+async def nobody_knows(found: Outcome, _route: str) -> Outcome:
+    """It may have run."""
+    return found

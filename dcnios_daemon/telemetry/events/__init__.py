@@ -10,7 +10,7 @@ A new one goes into the module of what it tells of, not of who says it, and into
 - ``life``: the daemon as a whole;
 - ``sources``: any source; ``files`` and ``kafka``: sources of one sort;
 - ``journal``: the journal and its gate;
-- ``dispatch``: an order's way, the same for every sink, and routes that are paused;
+- ``dispatch``: an order's way, the same for every sink, and routes that are paused or fall back;
 - ``sinks``: a sink, its neighbour, and what runs leave behind;
 - ``staging``: stores, and the leave that they give.
 """
@@ -18,9 +18,12 @@ A new one goes into the module of what it tells of, not of who says it, and into
 from dcnios_daemon.telemetry.events.dispatch import (
     AttemptEnded,
     DeliveriesDied,
+    OrderFellBack,
     OrderPutOff,
     OrderSubmitted,
+    RouteFellBack,
     RoutePaused,
+    RouteRecovered,
     RouteResumed,
     SubmissionsPaused,
     SubmissionsResumed,
@@ -60,6 +63,7 @@ from dcnios_daemon.telemetry.events.life import (
 from dcnios_daemon.telemetry.events.signal import Signal
 from dcnios_daemon.telemetry.events.sinks import (
     LogUnavailable,
+    MarkerUnseen,
     OrderRehearsed,
     PayloadLeft,
     RunFolderLeft,
@@ -102,7 +106,9 @@ __all__ = [
     "Listening",
     "ListingFailed",
     "LogUnavailable",
+    "MarkerUnseen",
     "OffsetsLost",
+    "OrderFellBack",
     "OrderPutOff",
     "OrderRehearsed",
     "OrderSubmitted",
@@ -111,7 +117,9 @@ __all__ = [
     "PhaseEntered",
     "ReloadRefused",
     "Reloaded",
+    "RouteFellBack",
     "RoutePaused",
+    "RouteRecovered",
     "RouteResumed",
     "RunFolderLeft",
     "Signal",

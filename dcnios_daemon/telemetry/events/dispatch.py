@@ -51,6 +51,44 @@ class OrderPutOff(Signal):
         metrics.PUT_OFF.labels(self.route).inc()
 
 
+class RouteFellBack(Signal):
+    """A route's orders go the other way: its own has had no room for so many seconds."""
+
+    name = "route.fell_back"
+    level = "warning"
+    route: str
+    to: str
+    seconds: float
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.ELSEWHERE.labels(self.route).set(1)
+
+
+class OrderFellBack(Signal):
+    """An order was taken the other way."""
+
+    name = "order.fell_back"
+    level = "debug"
+    route: str
+    to: str
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.FELL_BACK.labels(self.route, self.to).inc()
+
+
+class RouteRecovered(Signal):
+    """A route's orders go its own way again, which has taken one."""
+
+    name = "route.recovered"
+    route: str
+
+    def measure(self) -> None:
+        """See :class:`Signal`."""
+        metrics.ELSEWHERE.labels(self.route).set(0)
+
+
 class SubmissionsPaused(Signal):
     """A neighbour is left alone because it failed or asked for time, or a route because something of its own
     is missing. Said once a minute at most."""

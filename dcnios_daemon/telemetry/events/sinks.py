@@ -49,6 +49,15 @@ class LogUnavailable(Signal):
     error: str
 
 
+class MarkerUnseen(Signal):
+    """Whether a run has left its success marker cannot be told now: it is looked for again."""
+
+    name = "interlink.marker_unseen"
+    level = "warning"
+    order: str
+    error: str
+
+
 class VirtualNodeReady(Signal):
     """A virtual node takes pods (again)."""
 

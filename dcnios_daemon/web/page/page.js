@@ -72,7 +72,11 @@ function drawStatus(status) {
     Object.entries(status.routes).map(([name, route]) => [
       [name],
       [route.run],
-      name in paused ? [`paused since ${new Date(paused[name] * 1000).toLocaleString([], { hour12: false })}`, "bad"] : ["going", "good"],
+      name in paused
+        ? [`paused since ${new Date(paused[name] * 1000).toLocaleString([], { hour12: false })}`, "bad"]
+        : route.fallback && route.fallback.fallen_back_for !== null
+          ? [`falls back to ${route.fallback.run}`, "bad"]
+          : ["going", "good"],
       ...states.map((state) => [
         ((status.journal.deliveries[name] ?? {})[state] ?? 0) +
           (state === "running" && route.suspended ? ` (${route.suspended} suspended)` : ""),
