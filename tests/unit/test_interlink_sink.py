@@ -343,6 +343,18 @@ async def test_a_line_of_megabytes_does_not_hide_how_it_ended(site: Site) -> Non
         assert (await site.desk.outcome(A.name)).succeeded
 
 
+@pytest.mark.parametrize("lines", range(75, 85))
+async def test_a_log_of_as_many_lines_as_are_asked_for_is_read(site: Site, lines: int) -> None:
+    """Asked for one line more than there are, the Slurm plugin breaks down."""
+    await virtual_node(site.cluster, "vega")
+    plan = site.plan()
+    async with site.served():
+        await plan.submit(A)
+        end = evidence(A)
+        await pretend_run(site.cluster, A, wrote=b"words\n" * (lines - end.count(b"\n")) + end)
+        assert (await site.desk.outcome(A.name)).succeeded
+
+
 async def end_unread(site: Site, order: Order) -> tuple[str, str]:
     """It has ended, and nobody gives its log."""
     at = ("GET", f"pods/{order.name}-pod/log")

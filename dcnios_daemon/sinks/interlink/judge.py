@@ -13,9 +13,7 @@ LOOK_AGAIN = 15.0
 """Seconds between two looks for a log that cannot be read."""
 LOOKS = 5
 """Looks for the wrapper's line in the log of a pod whose node is there: then there is none."""
-_MUCH = 262144
-_ENOUGH, _FEW_LINES = 16 * 1024 * 1024, 12
-"""Bytes and lines: the plugin appends some lines to the wrapper's."""
+_LINES = 80
 
 
 class Judge:
@@ -32,20 +30,22 @@ class Judge:
         name = job.metadata.name
         await self._admission.give_back(name)
         pod = await pods.of(name)
-        log = None if pod is None else await self._log(pods, pod, job)
+        log = None if pod is None else await self._log(pods, pod)
         if pod is not None and self._may_yet_tell(pod, job, log):
             return LOOK_AGAIN
         self._looks.pop(name, None)
         return outcome(job, pod, log=log, stuck=self._admission.why_not_begun(name))
 
-    async def _log(self, pods: EndedPods, pod: Pod, job: Job) -> bytes | None:
-        """The end of its log; empty where it has none, None where it cannot be read for now."""
+    async def _log(self, pods: EndedPods, pod: Pod) -> bytes | None:
+        """The end of its log; empty where it has none, None where it cannot be read for now.
+
+        Asked for by lines alone: interLink answers 400 where there is a limit in bytes as well
+        (``pkg/interlink/api/logs.go``), and not all plugins mean the last bytes by it. Each look asks for
+        one line more: a log of one line less than is asked for brings the Slurm plugin down (``GetLogs.go``).
+        """
+        lines = _LINES + self._looks.get(pod.job, 0)
         try:
-            log = await pods.log(pod, container=RUN)
-            if len(log) < _MUCH or find_evidence(log, job.metadata.labels):
-                return log
-            # A bar that shows progress is one line, of megabytes.
-            return await pods.log(pod, container=RUN, lines=_FEW_LINES, most=_ENOUGH)
+            return await pods.end_of_log(pod, container=RUN, lines=lines)
         except SinkError as error:
             LogUnavailable(order=pod.job, error=str(error)).emit()
             return None if error.retryable else b""
