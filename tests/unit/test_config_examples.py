@@ -25,6 +25,8 @@ def test_there_is_an_example_for_each_first_question() -> None:
         "dcache-to-interlink",
         "notebook",
         "service",
+        "itwinai-to-interlink",
+        "itwinai-torchrun-to-interlink",
     }
 
 
