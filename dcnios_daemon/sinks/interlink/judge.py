@@ -3,7 +3,7 @@
 from dcnios_daemon.core.errors import SinkError
 from dcnios_daemon.core.ports import Outcome
 from dcnios_daemon.sinks.interlink.admission import Admission
-from dcnios_daemon.sinks.interlink.verdict import find_evidence, outcome
+from dcnios_daemon.sinks.interlink.verdict import NOT_TAKEN, find_evidence, outcome, was_refused
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
 from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
@@ -28,8 +28,10 @@ class Judge:
     async def judge(self, job: Job, pods: EndedPods) -> Outcome | float:
         """See :data:`dcnios_daemon.sinks.kubernetes.follow.Judge`."""
         name = job.metadata.name
-        await self._admission.give_back(name)
         pod = await pods.of(name)
+        if pod is not None and pod.status.reason == NOT_TAKEN:
+            self._admission.not_taken(pod.spec.node_name, refused=was_refused(pod))
+        await self._admission.give_back(name)
         log = None if pod is None else await self._log(pods, pod)
         if pod is not None and self._may_yet_tell(pod, job, log):
             return LOOK_AGAIN
@@ -52,7 +54,7 @@ class Judge:
 
     def _may_yet_tell(self, pod: Pod, job: Job, log: bytes | None) -> bool:
         """Whether to look again: the node is away, or the log is late in the HPC's file system."""
-        if pod.status.reason == "ProviderFailed" or find_evidence(log or b"", job.metadata.labels):
+        if pod.status.reason == NOT_TAKEN or find_evidence(log or b"", job.metadata.labels):
             return False
         if log is None and self._admission.is_away(pod.spec.node_name):
             return True

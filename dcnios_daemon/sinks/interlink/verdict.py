@@ -24,8 +24,12 @@ _LINE = re.compile(
 )
 _TIME_IS_UP = re.compile(r"time limit|timed? ?out on the partition", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"out[- ]of[- ]memory", re.IGNORECASE)
+NOT_TAKEN = "ProviderFailed"
+"""The reason of a pod that the virtual kubelet could not, as far as it knows, hand over."""
 _NEVER_QUEUED = re.compile(r"submission failed|connection refused|no such host", re.IGNORECASE)
 """Of the words with which a submission fails those after which it is certain that nothing was queued."""
+_REFUSED = re.compile(r"submission failed", re.IGNORECASE)
+"""Of these those that the batch system itself said."""
 _BY_SIGNAL = frozenset({129, 130, 143})
 """Exit codes of the wrapper that the batch system asked to end."""
 _ENDED_THERE = 15
@@ -74,6 +78,12 @@ def find_evidence(log: bytes, labels: Mapping[str, str]) -> Evidence | None:
         return None
     last = found[-1]
     return Evidence(last["step"].decode(), int(last["exit"]), log[: last.start()])
+
+
+def was_refused(pod: Pod) -> bool:
+    """Whether the batch system was there, and did not want it."""
+    words = pod.status.message or _ended(pod).message
+    return pod.status.reason == NOT_TAKEN and bool(_REFUSED.search(words))
 
 
 class _Why(msgspec.Struct, frozen=True):
@@ -146,7 +156,7 @@ def _without(end: Condition, pod: Pod | None, how: Terminated, *, read: bool, st
     if pod is None or end.type == "Complete" or pod.status.phase == "Succeeded":
         said = f"interLink says that it succeeded, but {log}: perhaps it was cancelled before it ran"
         return _Why(Failure.SUSPICIOUS, "NoEvidence", said)
-    if pod.status.reason == "ProviderFailed":
+    if pod.status.reason == NOT_TAKEN:
         return _not_submitted(pod.status.message or how.message)
     if pod.failed is None:
         said = f"{end.message}; its pod was taken away before it ended: it may have run"
@@ -165,9 +175,9 @@ def _time_was_up(end: Condition, pod: Pod | None, stuck: str) -> _Why:
 def _not_submitted(words: str) -> _Why:
     """The virtual kubelet got no good answer. That says nothing of whether the job was queued."""
     if _NEVER_QUEUED.search(words):
-        return _Why(Failure.INFRASTRUCTURE, "ProviderFailed", words)
+        return _Why(Failure.INFRASTRUCTURE, NOT_TAKEN, words)
     said = f"{words}; perhaps it is queued all the same: look for a job whose comment begins with the key"
-    return _Why(Failure.UNKNOWN, "ProviderFailed", said)
+    return _Why(Failure.UNKNOWN, NOT_TAKEN, said)
 
 
 def _failed(how: Terminated, log: str, *, read: bool) -> _Why:
