@@ -131,7 +131,8 @@ def _by_evidence(evidence: Evidence, how: Terminated) -> _Why:
     code = evidence.exit_code
     if evidence.step == "done" and code == 0:
         return _Why(None, "Completed", "", 0)
-    if _TIME_IS_UP.search(how.message) or (code in _BY_SIGNAL and how.exit_code != code):
+    asked_to_end = (code in _BY_SIGNAL or how.exit_code == _ENDED_THERE) and how.exit_code != code
+    if asked_to_end or _TIME_IS_UP.search(how.message):
         return _ended_there(how, code)
     if evidence.step != "run":
         return _Why(Failure.INFRASTRUCTURE, "Staging", f"{evidence.step} failed with exit code {code}", code)
