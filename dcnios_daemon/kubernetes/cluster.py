@@ -248,6 +248,18 @@ class ClusterSession:
         except _UNANSWERED as error:
             raise _unanswered(call.path, error) from error
 
+    async def end_of(self, path: str, query: Mapping[str, str], *, most: int, seconds: float) -> bytes:
+        """The last ``most`` bytes of a successful answer, however long it is."""
+        try:
+            async with await self._answer(Call("GET", path, query, None, _limits(seconds))) as answer:
+                end = bytearray()
+                async for chunk in answer.content.iter_any():
+                    end += chunk
+                    del end[:-most]
+                return bytes(end)
+        except _UNANSWERED as error:
+            raise _unanswered(path, error) from error
+
     async def lines(self, path: str, query: Mapping[str, str], *, quiet: float) -> AsyncGenerator[bytes]:
         """The lines of an endless answer, until the server ends it or says nothing for ``quiet`` seconds."""
         limits = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS, sock_read=quiet)

@@ -19,6 +19,12 @@ def refusal(status: int, message: str = "said so") -> SinkError:
     return failure(status, json.dumps({"reason": _STATUS.get(status, ""), "message": message}).encode())
 
 
+def gives_none(log: bytes, query: Mapping[str, str]) -> bool:
+    """Whether a real interLink answers with an error: to both limits, and to one line more than there are."""
+    lines = int(query.get("tailLines", "0"))
+    return lines == log.count(b"\n") + 1 or (lines > 0 and "limitBytes" in query)
+
+
 class FakeCluster(ClusterSession):
     """Lists and watches as the API server does: in order, by version, without gaps while a watch is open."""
 
@@ -109,23 +115,33 @@ class FakeCluster(ClusterSession):
         seconds: float = 30,
     ) -> bytes:
         """See ClusterSession."""
-        self.calls.append((method, path))
-        await asyncio.sleep(0)
-        if waiting := self.errors.get((method, path)):
-            raise waiting.pop(0)
+        await self._called(method, path)
         if path.endswith("/log"):
-            return self._log(path.split("/")[1], query or {})
+            return self._log(path.split("/")[1], query or {})[: int((query or {})["limitBytes"])]
         answer = await self._do(method, path, body, query or {})
         if (method, path) in self.lose_answer_to:
             self.lose_answer_to.remove((method, path))
             raise SinkUnavailable("the answer was lost")
         return json.dumps(answer).encode()
 
+    async def _called(self, method: str, path: str) -> None:
+        self.calls.append((method, path))
+        await asyncio.sleep(0)
+        if waiting := self.errors.get((method, path)):
+            raise waiting.pop(0)
+
+    async def end_of(self, path: str, query: Mapping[str, str], *, most: int, seconds: float = 30) -> bytes:
+        """See ClusterSession. All that is read so are logs, as interLink's Slurm plugin gives them."""
+        await self._called("GET", path)
+        name = path.split("/")[1]
+        if gives_none(self.logs.get(name, b""), query):
+            raise refusal(500)
+        return self._log(name, query)[-most:]
+
     def _log(self, pod: str, query: Mapping[str, str]) -> bytes:
         if pod not in self.logs:
             raise refusal(404)
-        lines = self.logs[pod].splitlines(keepends=True)
-        return b"".join(lines[-int(query["tailLines"]) :])[: int(query["limitBytes"])]
+        return b"".join(self.logs[pod].splitlines(keepends=True)[-int(query["tailLines"]) :])
 
     async def _do(self, method: str, path: str, body: bytes | None, query: Mapping[str, str]) -> Json:
         what, _, name = path.partition("/")

@@ -24,6 +24,7 @@ from dcnios_daemon.kubernetes.cluster import ClusterSession
 from dcnios_daemon.kubernetes.marks import ATTEMPT, KEY
 from dcnios_daemon.sinks.interlink.objects import VirtualPod
 from dcnios_daemon.sinks.kubernetes.watch import Collection
+from tests.fakes.cluster import gives_none
 from tests.fakes.hpc import Fate, Hpc
 from tests.servers.pki import Pki
 
@@ -172,7 +173,10 @@ class PretendNode:
         async def log(request: web.Request) -> web.Response:
             if not self._here.is_set():
                 return web.Response(status=502)
-            return web.Response(body=self.logs.get(request.match_info["pod"], b""))
+            found = self.logs.get(request.match_info["pod"], b"")
+            if gives_none(found, request.query):
+                return web.Response(status=500)
+            return web.Response(body=found)
 
         application = web.Application()
         application.router.add_get("/containerLogs/{namespace}/{pod}/{container}", log)

@@ -20,3 +20,33 @@ IMAGE_PYTHON: Final = "3.11"
 
 DAEMON_IMAGE: Final = "localhost/dcnios-daemon:test"
 PAUSE_IMAGE: Final = "localhost/dcnios-pause:test"
+
+ITWINAI: Final = "0.4.2"
+ITWINAI_NEEDS: Final = (
+    "annotated-doc==0.0.7",
+    "annotated-types==0.8.0",
+    "antlr4-python3-runtime==4.9.3",
+    "certifi==2026.10.18",
+    "charset-normalizer==3.5.2",
+    "click==8.1.8",
+    "hydra-core==1.3.8",
+    "idna==3.20",
+    "markdown-it-py==4.3.0",
+    "mdurl==0.1.2",
+    "omegaconf==2.3.1",
+    "packaging==26.3",
+    "pydantic==2.14.3",
+    "pydantic-core==2.50.4",
+    "pygments==2.21.0",
+    "pyyaml==6.0.3",
+    "requests==2.34.2",
+    "rich==15.0.0",
+    "shellingham==1.5.4",
+    "tabulate==0.10.0",
+    "typer==0.29.2",
+    "typing-extensions==4.16.0",
+    "typing-inspection==0.4.5",
+    "urllib3==2.8.0",
+    "validators==0.36.0",
+)
+"""Of the 209 packages that it asks for, torch among them, those that its command line needs to start."""

@@ -26,6 +26,8 @@ def test_there_is_an_example_for_each_first_question() -> None:
         "notebook",
         "service",
         "gpus-here-or-there",
+        "itwinai-to-interlink",
+        "itwinai-torchrun-to-interlink",
     }
 
 

@@ -171,6 +171,16 @@ def test_the_run_sees_what_it_sees_everywhere(tmp_path: Path) -> None:
     assert f"dcnios-end key={key} attempt=1 step=done exit=0" in said[6]
 
 
+def test_the_work_folder_is_where_tmpdir_says(tmp_path: Path) -> None:
+    """Apptainer's own /tmp has room for 64 MiB."""
+    scratch = tmp_path / "scratch of p123"
+    scratch.mkdir()
+    made = job(env={"TMPDIR": str(scratch)}, script='echo "$TMP_OUTPUT_DIR"; echo "$TMPDIR"')
+    work, told, *_ = executed(made, tmp_path).splitlines()
+    assert Path(work).is_relative_to(scratch)
+    assert told == str(scratch)
+
+
 def test_text_of_an_event_is_in_no_annotation_and_no_command() -> None:
     order = make_order(subject="inbox/UNIQUE.png", payload=b"UNIQUE")
     made = template(env={"NAME": "{{ event.subject }}"}).make(order, plan=StagingPlan())

@@ -10,7 +10,7 @@ import pytest
 
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable
 from dcnios_daemon.core.ports import Failure, Order, State
-from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink, admission, judge
+from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink, admission, doubt, judge
 from dcnios_daemon.sinks.interlink.sink import InterlinkPlan
 from dcnios_daemon.sinks.interlink.wrapper import wrapper
 from dcnios_daemon.sinks.spec import SinkContext
@@ -20,7 +20,7 @@ from tests.fakes.cluster import FakeCluster, refusal
 from tests.fakes.cluster_nodes import evidence, pretend_run, virtual_node, virtual_pod
 from tests.fakes.desk import FakeDesk, flying, make_order
 
-A, B, C = (make_order(name) for name in "abc")
+A, B, C, D = (make_order(name) for name in "abcd")
 
 
 class Site:
@@ -95,7 +95,7 @@ async def test_the_next_order_goes_when_the_last_one_has_its_job_id(site: Site) 
         assert site.made == {A.name, B.name}
 
 
-@pytest.mark.parametrize("end", ["failed", "deleted", "job ended"])
+@pytest.mark.parametrize("end", ["refused", "deleted", "job ended"])
 async def test_the_next_order_goes_when_the_last_one_will_never_have_one(site: Site, end: str) -> None:
     await virtual_node(site.cluster, "vega")
     plan = site.plan()
@@ -105,11 +105,48 @@ async def test_the_next_order_goes_when_the_last_one_will_never_have_one(site: S
         await turns()
         if end == "job ended":
             await site.cluster.end(A.name, "Failed", "DeadlineExceeded")
-        elif end == "failed":
-            await virtual_pod(site.cluster, A, phase="Failed", reason="ProviderFailed")
+        elif end == "refused":
+            await not_taken(site, A, "sbatch: error: Batch job submission failed: Invalid partition")
         else:
-            await site.cluster.delete("pods", await virtual_pod(site.cluster, A))
+            name = await virtual_pod(site.cluster, A)
+            known = site.cluster.objects["pods"][name]["metadata"]
+            await site.cluster.change(
+                "pods", name, metadata={**known, "deletionTimestamp": "2026-11-24T00:00:00Z"}
+            )
+            await site.cluster.delete("pods", name)
         await following
+
+
+async def not_taken(site: Site, order: Order, words: str) -> None:
+    """The virtual kubelet did not get its pod over."""
+    await virtual_pod(site.cluster, order)
+    await virtual_pod(site.cluster, order, phase="Failed", reason="ProviderFailed", message=words)
+    await site.cluster.end(order.name, "Failed", "BackoffLimitExceeded")
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_node_that_did_not_take_a_pod_is_not_sent_the_whole_queue(site: Site) -> None:
+    """Its plugin went away a moment ago, and until the next ping it shows itself ready."""
+    await virtual_node(site.cluster, "vega")
+    plan = site.plan()
+    async with site.served():
+        for order, pause in ((A, doubt.FIRST), (B, 2 * doubt.FIRST)):
+            await plan.submit(order)
+            await not_taken(site, order, "error creating pod (HTTP 500): ")
+            assert (await site.desk.outcome(order.name)).failure is Failure.UNKNOWN
+            with pytest.raises(SinkBusy, match="did not take its last pod"):
+                await plan.submit(C)
+            site.clock.pass_time(pause - 1)
+            with pytest.raises(SinkBusy, match="did not take its last pod"):
+                await plan.submit(C)
+            site.clock.pass_time(1)
+        await plan.submit(C)
+        await virtual_pod(site.cluster, C, job_id="17")
+        await plan.submit(D)
+        await not_taken(site, D, "error creating pod (HTTP 500): ")
+        await site.desk.outcome(D.name)
+        site.clock.pass_time(doubt.FIRST)
+        await plan.submit(make_order("e"))
 
 
 async def test_nodes_do_not_wait_for_each_other(site: Site) -> None:
@@ -352,6 +389,18 @@ async def test_a_line_of_megabytes_does_not_hide_how_it_ended(site: Site) -> Non
         await plan.submit(A)
         bar = b"".join(b"epoch %d\r" % number for number in range(100_000))
         await pretend_run(site.cluster, A, wrote=b"words\n" * 100 + bar + b"\n" + evidence(A))
+        assert (await site.desk.outcome(A.name)).succeeded
+
+
+@pytest.mark.parametrize("lines", range(75, 85))
+async def test_a_log_of_as_many_lines_as_are_asked_for_is_read(site: Site, lines: int) -> None:
+    """Asked for one line more than there are, the Slurm plugin breaks down."""
+    await virtual_node(site.cluster, "vega")
+    plan = site.plan()
+    async with site.served():
+        await plan.submit(A)
+        end = evidence(A)
+        await pretend_run(site.cluster, A, wrote=b"words\n" * (lines - end.count(b"\n")) + end)
         assert (await site.desk.outcome(A.name)).succeeded
 
 

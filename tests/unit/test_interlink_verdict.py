@@ -92,6 +92,13 @@ ENDS: list[tuple[str, Job, Pod | None, bytes | None, tuple[Failure | None, str, 
         (Failure.INFRASTRUCTURE, "Cancelled", 143),
     ),
     (
+        "cancelled, and the script saved its work and ended by itself",
+        FAILED,
+        pod(15),
+        line("run", 9),
+        (Failure.INFRASTRUCTURE, "Cancelled", 9),
+    ),
+    (
         "cancelled while storing",
         FAILED,
         pod(15),

@@ -2,9 +2,9 @@
 
 ``settings`` with ``slurm`` is the ``run`` block, ``manifest`` the Job that it becomes, with the ``wrapper``
 and its ``order`` inside; ``carriable`` says what would not arrive. ``admission`` sees the virtual nodes, read
-as ``objects`` says, and lets one order go after the other; ``judge`` reads logs and looks for the ``marker``
-that is left where all was done, ``verdict`` says what is true, and ``check`` looks whether cluster and nodes
-are as they should be.
+as ``objects`` says, and lets one order go after the other, where there is no ``doubt``; ``judge`` reads logs
+and looks for the ``marker`` that is left where all was done, ``verdict`` says what is true, and ``check``
+looks whether cluster and nodes are as they should be.
 """
 
 from dcnios_daemon.sinks.interlink.check import check, neighbour

@@ -14,6 +14,7 @@ import msgspec
 from dcnios_daemon.core.clock import Clock
 from dcnios_daemon.core.errors import SinkBusy
 from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.sinks.interlink.doubt import Doubts
 from dcnios_daemon.sinks.interlink.objects import VirtualNode, VirtualPod
 from dcnios_daemon.sinks.interlink.settings import HOST_NAME, InterlinkRun
 from dcnios_daemon.sinks.interlink.verdict import Standing, standing
@@ -83,6 +84,7 @@ class Admission:
         self._waited: OrderedDict[str, str] = OrderedDict()
         """Jobs whose pod has not begun to run, and what it was waiting for when last seen."""
         self._away: dict[str, str] = {}
+        self._doubts = Doubts(clock)
         self._levels = VirtualNodeLevels()
         self._added = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -126,6 +128,15 @@ class Admission:
         """The order was not taken, or has ended: its place is free."""
         if self._claims.pop(order, None) is not None:
             await self._notify()
+
+    def not_taken(self, node: str, *, refused: bool) -> None:
+        """The node did not take a pod.
+
+        Args:
+            node: Its name.
+            refused: By a word of the batch system, which is thus there.
+        """
+        (self._doubts.took if refused else self._doubts.failed)(node)
 
     def is_away(self, node: str) -> bool:
         """Whether the node takes no pods now, and tells nothing of those that it has."""
@@ -176,7 +187,7 @@ class Admission:
         node = self._nodes.items[name]
         if run.resources.gpu > node.gpus:
             return f"has {node.gpus} GPUs, and the run takes {run.resources.gpu}"
-        return node.trouble
+        return node.trouble or self._doubts.about(name)
 
     def _full(self, name: str, run: InterlinkRun) -> str:
         """Why it takes no more just now."""
@@ -222,7 +233,11 @@ class Admission:
             claim = _Claim(pod.spec.node_name, pod.gpus, self._clock.monotonic())
             self._claims.setdefault(pod.job, claim)  # an earlier life sent it
         elif now in {Standing.QUEUED, Standing.RUNNING, Standing.ENDED}:
-            self._claims.pop(pod.job, None)
+            was = self._claims.pop(pod.job, None)
+            if pod.job_id:
+                self._doubts.took(pod.spec.node_name)
+            elif was and now is Standing.ENDED and pod.metadata.deletion_timestamp is None:
+                self._doubts.failed(was.node)
         if now is Standing.RUNNING:
             self._waited.pop(pod.job, None)
         elif now in {Standing.SUBMITTING, Standing.QUEUED}:

@@ -10,7 +10,13 @@ from dcnios_daemon.kubernetes.marks import ROUTE, route_label
 from dcnios_daemon.sinks.interlink.admission import Admission
 from dcnios_daemon.sinks.interlink.marker import Markers
 from dcnios_daemon.sinks.interlink.settings import InterlinkRun
-from dcnios_daemon.sinks.interlink.verdict import Evidence, find_evidence, outcome
+from dcnios_daemon.sinks.interlink.verdict import (
+    NOT_TAKEN,
+    Evidence,
+    find_evidence,
+    outcome,
+    was_refused,
+)
 from dcnios_daemon.sinks.kubernetes.ended_pods import EndedPods
 from dcnios_daemon.sinks.kubernetes.objects import Job, Pod
 from dcnios_daemon.sinks.kubernetes.verdict import RUN
@@ -20,9 +26,7 @@ LOOK_AGAIN = 15.0
 """Seconds between two looks for a log that cannot be read."""
 LOOKS = 5
 """Looks for the wrapper's line in the log of a pod whose node is there: then there is none."""
-_MUCH = 262144
-_ENOUGH, _FEW_LINES = 16 * 1024 * 1024, 12
-"""Bytes and lines: the plugin appends some lines to the wrapper's."""
+_LINES = 80
 _COUNTS_AS: dict[Literal["hold", "retry", "fail"], Failure] = {
     "hold": Failure.SUSPICIOUS,
     "retry": Failure.INFRASTRUCTURE,
@@ -50,9 +54,11 @@ class Judge:
     async def judge(self, job: Job, pods: EndedPods) -> Outcome | float:
         """See :data:`dcnios_daemon.sinks.kubernetes.follow.Judge`."""
         name = job.metadata.name
-        await self._admission.give_back(name)
         pod = await pods.of(name)
-        log = None if pod is None else await self._log(pods, pod, job)
+        if pod is not None and pod.status.reason == NOT_TAKEN:
+            self._admission.not_taken(pod.spec.node_name, refused=was_refused(pod))
+        await self._admission.give_back(name)
+        log = None if pod is None else await self._log(pods, pod)
         proven = await self._proven(job, log)
         if proven is None or (not proven and pod is not None and self._may_yet_tell(pod, job, log)):
             return LOOK_AGAIN
@@ -85,21 +91,23 @@ class Judge:
             return found
         return replace(found, failure=_COUNTS_AS[run.suspicious])
 
-    async def _log(self, pods: EndedPods, pod: Pod, job: Job) -> bytes | None:
-        """The end of its log; empty where it has none, None where it cannot be read for now."""
+    async def _log(self, pods: EndedPods, pod: Pod) -> bytes | None:
+        """The end of its log; empty where it has none, None where it cannot be read for now.
+
+        Asked for by lines alone: interLink answers 400 where there is a limit in bytes as well
+        (``pkg/interlink/api/logs.go``), and not all plugins mean the last bytes by it. Each look asks for
+        one line more: a log of one line less than is asked for brings the Slurm plugin down (``GetLogs.go``).
+        """
+        lines = _LINES + self._looks.get(pod.job, 0)
         try:
-            log = await pods.log(pod, container=RUN)
-            if len(log) < _MUCH or _evidence(job, log):
-                return log
-            # A bar that shows progress is one line, of megabytes.
-            return await pods.log(pod, container=RUN, lines=_FEW_LINES, most=_ENOUGH)
+            return await pods.end_of_log(pod, container=RUN, lines=lines)
         except SinkError as error:
             LogUnavailable(order=pod.job, error=str(error)).emit()
             return None if error.retryable else b""
 
     def _may_yet_tell(self, pod: Pod, job: Job, log: bytes | None) -> bool:
         """Whether to look again: the node is away, or the log is late in the HPC's file system."""
-        if pod.status.reason == "ProviderFailed" or _evidence(job, log):
+        if pod.status.reason == NOT_TAKEN or _evidence(job, log):
             return False
         if log is None and self._admission.is_away(pod.spec.node_name):
             return True

@@ -38,6 +38,8 @@ ORDER_LIMIT = 126_000
 _HANDED_OVER = frozenset({"DCNIOS_ORDER", "DCNIOS_PAYLOAD", "DCNIOS_WRAPPER"})
 _BY_WRAPPER = ("DCNIOS_EVENT_FILE", "EVENT", "INPUT_FILE_PATH", "TMP_OUTPUT_DIR")
 """Variables that name files over there, where the wrapper finds the room for them."""
+_FOR_WRAPPER = ("TMPDIR",)
+"""Of ``env`` what the wrapper itself must know before it reads its order: where there is room."""
 _IN_POD = ("DCNIOS_KEY", "DCNIOS_ATTEMPT", "DCNIOS_ROUTE")
 _START = ["/bin/sh", "-c", BOOTSTRAP]
 TOLERATIONS = (
@@ -128,6 +130,7 @@ class Template:
             told.pop(name, None)
         seen = seen_by_templates(order) if self._env else {}
         told.update({name: text(seen) for name, text in self._env.items()})
+        plain |= {name: told[name] for name in _FOR_WRAPPER if name in told}
         text = order_text(command=self._command, env=told, plan=plan, tells_event=tells_event, marker=marker)
         if len(text) > ORDER_LIMIT:
             raise OrderRefused(

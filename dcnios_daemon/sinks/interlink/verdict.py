@@ -24,8 +24,12 @@ _LINE = re.compile(
 )
 _TIME_IS_UP = re.compile(r"time limit|timed? ?out on the partition", re.IGNORECASE)
 _OUT_OF_MEMORY = re.compile(r"out[- ]of[- ]memory", re.IGNORECASE)
+NOT_TAKEN = "ProviderFailed"
+"""The reason of a pod that the virtual kubelet could not, as far as it knows, hand over."""
 _NEVER_QUEUED = re.compile(r"submission failed|connection refused|no such host", re.IGNORECASE)
 """Of the words with which a submission fails those after which it is certain that nothing was queued."""
+_REFUSED = re.compile(r"submission failed", re.IGNORECASE)
+"""Of these those that the batch system itself said."""
 _BY_SIGNAL = frozenset({129, 130, 143})
 """Exit codes of the wrapper that the batch system asked to end."""
 _ENDED_THERE = 15
@@ -76,6 +80,12 @@ def find_evidence(log: bytes, labels: Mapping[str, str]) -> Evidence | None:
     return Evidence(last["step"].decode(), int(last["exit"]), log[: last.start()])
 
 
+def was_refused(pod: Pod) -> bool:
+    """Whether the batch system was there, and did not want it."""
+    words = pod.status.message or _ended(pod).message
+    return pod.status.reason == NOT_TAKEN and bool(_REFUSED.search(words))
+
+
 class _Why(msgspec.Struct, frozen=True):
     failure: Failure | None
     reason: str
@@ -121,7 +131,8 @@ def _by_evidence(evidence: Evidence, how: Terminated) -> _Why:
     code = evidence.exit_code
     if evidence.step == "done" and code == 0:
         return _Why(None, "Completed", "", 0)
-    if _TIME_IS_UP.search(how.message) or (code in _BY_SIGNAL and how.exit_code != code):
+    asked_to_end = (code in _BY_SIGNAL or how.exit_code == _ENDED_THERE) and how.exit_code != code
+    if asked_to_end or _TIME_IS_UP.search(how.message):
         return _ended_there(how, code)
     if evidence.step != "run":
         return _Why(Failure.INFRASTRUCTURE, "Staging", f"{evidence.step} failed with exit code {code}", code)
@@ -146,7 +157,7 @@ def _without(end: Condition, pod: Pod | None, how: Terminated, *, read: bool, st
     if pod is None or end.type == "Complete" or pod.status.phase == "Succeeded":
         said = f"interLink says that it succeeded, but {log}: perhaps it was cancelled before it ran"
         return _Why(Failure.SUSPICIOUS, "NoEvidence", said)
-    if pod.status.reason == "ProviderFailed":
+    if pod.status.reason == NOT_TAKEN:
         return _not_submitted(pod.status.message or how.message)
     if pod.failed is None:
         said = f"{end.message}; its pod was taken away before it ended: it may have run"
@@ -165,9 +176,9 @@ def _time_was_up(end: Condition, pod: Pod | None, stuck: str) -> _Why:
 def _not_submitted(words: str) -> _Why:
     """The virtual kubelet got no good answer. That says nothing of whether the job was queued."""
     if _NEVER_QUEUED.search(words):
-        return _Why(Failure.INFRASTRUCTURE, "ProviderFailed", words)
+        return _Why(Failure.INFRASTRUCTURE, NOT_TAKEN, words)
     said = f"{words}; perhaps it is queued all the same: look for a job whose comment begins with the key"
-    return _Why(Failure.UNKNOWN, "ProviderFailed", said)
+    return _Why(Failure.UNKNOWN, NOT_TAKEN, said)
 
 
 def _failed(how: Terminated, log: str, *, read: bool) -> _Why:

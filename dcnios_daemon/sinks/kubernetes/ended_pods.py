@@ -23,7 +23,8 @@ from dcnios_daemon.telemetry.events import LogUnavailable
 
 KEPT = 4096
 """Pods remembered until their Job's end is seen. One that was forgotten is asked for."""
-LOG_SECONDS = 5.0
+LOG_SECONDS, LONG_LOG_SECONDS = 5.0, 30.0
+_MUCH = 262144
 SURVEY_SECONDS = 60.0
 _ENDED = "status.phase!=Pending,status.phase!=Running"
 _WAITING = "status.phase=Pending"
@@ -116,17 +117,22 @@ class EndedPods:
         if pod.failed is None or not pod.ran:
             return ""
         try:
-            return tail(await self.log(pod, container=pod.failed[0]))
+            return tail(await self._log(pod, pod.failed[0]))
         except SinkError as error:
             LogUnavailable(order=pod.job, error=str(error)).emit()
             return ""
 
-    async def log(self, pod: Pod, *, container: str, lines: int = 80, most: int = 262144) -> bytes:
-        """The last lines that the container wrote; of these the first ``most`` bytes.
-
-        Raises:
-            SinkUnavailable, OrderRefused: They cannot be read, now or ever.
-        """
-        query = {"container": container, "tailLines": str(lines), "limitBytes": str(most)}
+    async def _log(self, pod: Pod, container: str) -> bytes:
+        query = {"container": container, "tailLines": "80", "limitBytes": str(_MUCH)}
         path = f"pods/{pod.metadata.name}/log"
         return await self._session.request("GET", path, query=query, seconds=LOG_SECONDS)
+
+    async def end_of_log(self, pod: Pod, *, container: str, lines: int) -> bytes:
+        """What the container wrote last: of so many lines at most the last 256 KiB.
+
+        Raises:
+            SinkUnavailable, OrderRefused: It cannot be read, now or ever.
+        """
+        query = {"container": container, "tailLines": str(lines)}
+        path = f"pods/{pod.metadata.name}/log"
+        return await self._session.end_of(path, query, most=_MUCH, seconds=LONG_LOG_SECONDS)

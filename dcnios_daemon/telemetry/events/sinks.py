@@ -41,10 +41,10 @@ class OrderRehearsed(Signal):
 
 
 class LogUnavailable(Signal):
-    """Why a failed run's outcome lacks its pod or the end of its log."""
+    """Why an outcome lacks its pod or the end of its log."""
 
     name = "sink.log_unavailable"
-    level = "debug"
+    level = "info"
     order: str
     error: str
 
