@@ -23,7 +23,7 @@ def site(kubernetes: ClusterAccess, namespace: str, tmp_path: Path) -> Site:
     return Site(kubernetes, namespace, tmp_path)
 
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def web(**more: Any) -> dict[str, Any]:
