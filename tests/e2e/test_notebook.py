@@ -185,6 +185,12 @@ async def test_the_same_in_a_pod_of_a_real_node(
         assert (tree["name"], tree["init"]) == (bucket_name, True), tree
         async with session.get(f"{page}/api/contents/{tree['drive']}:results/one.txt") as answer:
             assert (await answer.json())["content"] == "from the cluster\n"
+        async with session.get(f"{page}/api/contents/{tree['drive']}:") as answer:
+            assert [entry["name"] for entry in (await answer.json())["content"]] == ["results"]
+        await store.put_object(Bucket=bucket_name, Key="later/two.txt", Body=b"of a Job")
+        async with session.get(f"{page}/api/contents/{tree['drive']}:later") as answer:
+            later = await answer.json()
+        assert [entry["name"] for entry in later["content"]] == ["two.txt"], "what others write later is seen"
         now = dt.datetime.now(dt.UTC)
         assert await why_busy(f"{page}/api", token, idle_for=0, now=now) is None
         assert "used" in str(await why_busy(f"{page}/api", token, idle_for=3600, now=now))

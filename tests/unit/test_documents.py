@@ -22,7 +22,8 @@ def test_links_between_documents_lead_somewhere() -> None:
 def test_the_architecture_page_names_only_files_that_exist() -> None:
     text = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
     for path in re.findall(
-        r"`((?:core|dispatch|sources|sinks|config|telemetry|web|staging|buffer|kubernetes|exposed)/[\w/]+\.py)`", text
+        r"`((?:core|dispatch|sources|sinks|config|telemetry|web|staging|buffer|kubernetes|exposed)/[\w/]+\.py)`",
+        text,
     ):
         assert (ROOT / "dcnios_daemon" / path).exists(), path
 
