@@ -3,6 +3,9 @@
 A neighbour that fails or asks for time is left alone by all routes that use it. A route whose own need (a
 store for its links, a right) is missing is left alone by itself, so that its backlog does not run through the
 journal again and again, and the other routes go on.
+
+A neighbour may also fail at one order only, each time. Such an order waits longer and longer by itself, and
+whenever an order that had failed before has failed again, one that had not is the next to be tried, if any.
 """
 
 import math
@@ -21,6 +24,8 @@ from dcnios_daemon.dispatch.voice import Voice
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
 UNANSWERED = 16
 """Orders on their way to one of several neighbours of a kind: one that hangs leaves workers for others."""
+GRACE = 0.25
+"""Seconds after a pause in which orders that failed before let others go first, if it is their turn."""
 LONGEST_ASKED = 300.0
 """Seconds: a neighbour that asks for more is asked again after this, by one order."""
 
@@ -32,6 +37,7 @@ class Cooldown:
         self._clock = clock
         self._until = 0.0
         self._probe: object | None = None
+        self._last: object | None = None
         self.failures = 0
         """How often it failed in a row."""
 
@@ -64,16 +70,25 @@ class Cooldown:
     def succeeded(self) -> None:
         """It answered as it should."""
         self.failures = 0
-        self._probe = None
+        self._probe = self._last = None
 
     def failed(self, order: object, pause: float) -> None:
         """It did not; leave it alone for ``pause`` seconds. What fails while it is left alone was sent before
-        and says nothing new.
+        and says nothing new; nor does the same order twice in a row.
         """
         if self._probe is order or self.failures == 0:
-            self.failures += 1
+            self.failures = self.failures_with(order)
+            self._last = order
             self._until = self._clock.monotonic() + pause
         self.withdrawn(order)
+
+    def failures_with(self, order: object) -> int:
+        """How often it has failed in a row if it fails at this order now."""
+        return max(1, self.failures + (self._last is not order))
+
+    def since(self) -> float:
+        """For how many seconds it has not been left alone any more; below 0, it still is."""
+        return self._clock.monotonic() - self._until
 
 
 class NeighbourState(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,6 +124,7 @@ class _Neighbour:
         self.pace = Pace(known, strict=True, heeds_time=False) if name else Pace(workers)
         self.voice = Voice(clock, sink=sink, neighbour=name)
         self.error = ""
+        self.wants_others = False
 
 
 class _Waiting:
@@ -118,6 +134,7 @@ class _Waiting:
         self.cooldown = Cooldown(clock)
         self.voice = Voice(clock, route=name)
         self.error = ""
+        self.wants_others = False
 
 
 class Neighbours:
@@ -209,10 +226,13 @@ class Neighbours:
             self._to(route).pace.withdrawn(order)
         else:
             self._to(route).pace.failed(order, self._clock.monotonic())
-        grown = pause_after(failing.cooldown.failures + 1, first=FIRST_PAUSE, most=LONGEST_PAUSE)
+        grown = _pause(failing.cooldown.failures_with(order))
         asked = answer.asked
         pause = min(asked, LONGEST_ASKED) if asked is not None and asked > 0 else grown
         failing.cooldown.failed(order, pause)
+        failing.wants_others = order.tries > 0
+        order.tries += 1
+        order.not_before = self._clock.monotonic() + _pause(order.tries)
         failing.error = answer.error
         failing.voice.failed(answer.error, again_in=pause)
         other.cooldown.withdrawn(order)
@@ -229,6 +249,7 @@ class Neighbours:
         for well in (to, own):
             if well.cooldown.lets(order):  # else it was sent before something failed, and ends no pause
                 well.cooldown.succeeded()
+                well.wants_others = False
                 well.error = ""
                 well.voice.well()
 
@@ -242,19 +263,30 @@ class Neighbours:
         """Take out the first that may be sent now; those that ended otherwise are forgotten."""
         self._parked = [order for order in self._parked if awaits(order)]
         for order in self._parked:
-            if order.run is not None and self.room(order.run) >= 1:
+            if order.run is not None and self.room(order.run) >= 1 and self._held_back(order, order.run) <= 0:
                 self._parked.remove(order)
                 return order
         return None
 
     def parked_wait(self) -> float | None:
         """Seconds until one may be sent; None when only an answer changes anything."""
-        waits = [self.wait(order.run) for order in self._parked if order.run is not None]
-        return min((wait for wait in waits if wait is not None), default=None)
+        waits = [
+            max(wait, self._held_back(order, order.run))
+            for order in self._parked
+            if order.run is not None and (wait := self.wait(order.run)) is not None
+        ]
+        return min(waits, default=None)
+
+    def _held_back(self, order: OpenOrder, route: Route) -> float:
+        """Seconds that the order has to wait still, for it failed before."""
+        grace = [GRACE - each.cooldown.since() for each in self._both(route) if each.wants_others]
+        return max(order.not_before - self._clock.monotonic(), *grace, 0.0)
+
+    def _both(self, route: Route) -> tuple[_Neighbour, _Waiting]:
+        return self._to(route), self._own(route)
 
     def _cooldowns(self, route: Route) -> Iterator[Cooldown]:
-        yield self._to(route).cooldown
-        yield self._own(route).cooldown
+        return (each.cooldown for each in self._both(route))
 
     def _matters(self, place: tuple[str, str]) -> bool:
         """Whether a route talks to it, or an order of an earlier configuration does."""
@@ -276,6 +308,10 @@ class Neighbours:
 
 def _place(route: Route) -> tuple[str, str]:
     return route.sink, route.neighbour
+
+
+def _pause(failures: int) -> float:
+    return pause_after(failures, first=FIRST_PAUSE, most=LONGEST_PAUSE)
 
 
 def _waits(pause: float) -> str:

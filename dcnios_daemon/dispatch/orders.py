@@ -26,6 +26,10 @@ class OpenOrder(msgspec.Struct, kw_only=True, eq=False):
     holds_token: bool = False
     in_doubt: bool = False
     """It was sent and the answer is not known: it may exist at the neighbour."""
+    tries: int = 0
+    """How often a neighbour failed at it."""
+    not_before: float = 0.0
+    """When it may be sent again after that, in monotonic seconds."""
     ended: bool = False
     """Its outcome has come in and is being written: it must not be sent any more."""
 
