@@ -27,7 +27,7 @@ from dcnios_daemon.config.model import (
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.exposed.settings import Expose, NotebookResources, NotebookSleep, Replicas, Sleep
 from dcnios_daemon.kafka.settings import KafkaSecurity
-from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.kubernetes.pods import Resources, Volume
 from dcnios_daemon.sinks.interlink.settings import HpcResources, SuccessMarker
 from dcnios_daemon.sinks.interlink.slurm import Slurm

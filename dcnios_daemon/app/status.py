@@ -73,6 +73,7 @@ def describe(parts: Parts) -> dict[str, Any]:
                 "run": route.run.kind,
                 "from": list(route.sources),
                 "priority": route.priority,
+                "waits": parts.dispatcher.why_waits(name),
                 "suspended": suspended[name],
                 "outputs": _outputs(route.run),
                 "fallback": _fallback(route, fallen_back.get(name)),

@@ -151,15 +151,13 @@ class SqliteJournal:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         await self._ask(settling.started, tuple(deliveries))
 
-    async def release(self, deliveries: Sequence[int], *, at: float | None, note: str) -> None:
+    async def release(self, deliveries: Sequence[int], *, after: float | None, note: str) -> None:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
-        delay = None if at is None else at - self._clock.now()
-        await self._ask(settling.release, settling.Release(tuple(deliveries), delay, note))
+        await self._ask(settling.release, settling.Release(tuple(deliveries), after, note))
 
     async def finish(self, deliveries: Sequence[int], outcome: Outcome, decision: Decision) -> int:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
-        decided = settling.later(decision, self._clock.now())
-        result: int = await self._ask(self._finish, settling.Finish(tuple(deliveries), outcome, decided))
+        result: int = await self._ask(self._finish, settling.Finish(tuple(deliveries), outcome, decision))
         return result
 
     # -- looking and mending ----------------------------------------------------------------------------

@@ -9,7 +9,7 @@ import msgspec
 from dcnios_daemon.buffer import intake, views
 from dcnios_daemon.buffer.records import IN_FLIGHT, QUEUED, SETTLED, Code, clean, pack, shortened, why
 from dcnios_daemon.buffer.transaction import Transaction, as_json
-from dcnios_daemon.core.ports import Dead, MakeResult, Outcome, Retry, Succeed
+from dcnios_daemon.core.ports import Dead, Decision, MakeResult, Outcome, Retry, Succeed
 
 
 class Release(msgspec.Struct, frozen=True):
@@ -23,18 +23,12 @@ class Release(msgspec.Struct, frozen=True):
     """Only what still belongs to these orders and was not taken since. None: whatever is in flight."""
 
 
-class Later(msgspec.Struct, frozen=True):
-    """A retry, its time as a pause."""
-
-    delay: float
-
-
 class Finish(msgspec.Struct, frozen=True):
     """An outcome and what follows from it."""
 
     deliveries: Sequence[int]
     outcome: Outcome
-    decision: Succeed | Later | Dead
+    decision: Decision
 
 
 class Drop(msgspec.Struct, frozen=True):
@@ -168,7 +162,7 @@ def finish(tx: Transaction, calls: Sequence[Finish], *, make: MakeResult | None 
     if make is not None:
         decided = [call.decision for call, rows in zip(calls, finished, strict=True) for _ in rows]
         moved = [row.id for rows in finished for row in rows]
-        ended = [one for one, how in zip(moved, decided, strict=True) if not isinstance(how, Later)]
+        ended = [one for one, how in zip(moved, decided, strict=True) if not isinstance(how, Retry)]
         results = (make(delivery, tx.now) for delivery in views.picked(tx, ended))
         intake.add(tx, [result for result in results if result is not None])
     return [len(rows) for rows in finished]
@@ -190,7 +184,7 @@ def _finish(changes: _Changes, call: Finish) -> list[Row]:
             changes.move(row, Code.DEAD)
         else:
             _next_attempt(row)
-            changes.queue(row, call.decision.delay)
+            changes.queue(row, call.decision.after)
     return rows
 
 
@@ -227,8 +221,3 @@ def drop(tx: Transaction, calls: Sequence[Drop]) -> list[int]:
         results.append(len(rows))
     changes.write()
     return results
-
-
-def later(decision: Succeed | Retry | Dead, now: float) -> Succeed | Later | Dead:
-    """A decision with its wall time turned into a pause, at the moment at which it was made."""
-    return Later(delay=decision.at - now) if isinstance(decision, Retry) else decision

@@ -22,7 +22,7 @@ from dcnios_daemon.core.results import RESULTS, ResultRule
 from dcnios_daemon.core.routing import Router, Rule
 from dcnios_daemon.core.settings import Secret, Settings
 from dcnios_daemon.core.units import Duration, Rate, Size
-from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 
 _LABEL = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
 _NAME = re.compile(r"[a-z][a-z0-9-]{0,30}")

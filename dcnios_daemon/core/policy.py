@@ -17,7 +17,7 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     on: frozenset[Failure] = frozenset({Failure.INFRASTRUCTURE})
     exit_codes: frozenset[int] = frozenset()
 
-    def decide(self, outcome: Outcome, *, attempt: int, now: float, dice: float, events: int = 1) -> Decision:
+    def decide(self, outcome: Outcome, *, attempt: int, dice: float, events: int = 1) -> Decision:
         """What becomes of a delivery after this outcome of its ``attempt`` (from 1).
 
         The failure of a batch says nothing of any one of its events: each has a try of its own, whatever
@@ -28,7 +28,6 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         Args:
             outcome: How the attempt ended.
             attempt: Which one it was.
-            now: Wall time, seconds since the epoch.
             dice: A random number in [0, 1): spreads retries over the second half of the pause.
             events: How many events its order was for.
         """
@@ -38,4 +37,4 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         to_be_parted = events > 1 and outcome.failure not in _MAY_HAVE_RUN
         if not to_be_parted and (not wanted or attempt >= self.attempts):
             return Dead()
-        return Retry(at=now + backoff(attempt, first=self.backoff, most=self.max_backoff, dice=dice))
+        return Retry(after=backoff(attempt, first=self.backoff, most=self.max_backoff, dice=dice))

@@ -113,6 +113,13 @@ class Dispatcher:
         """Routes that are left alone for want of something of their own, and what that is."""
         return self._neighbours.waiting_routes()
 
+    def why_waits(self, name: str) -> str | None:
+        """Why orders of the route are left alone, beside its limits and pauses; None: they are not."""
+        route = self._routes[name]
+        if route.sink not in self._ready_sinks:
+            return f"{route.sink} is not ready"
+        return self._neighbours.why_waits(route)
+
     def fallen_back(self) -> Mapping[str, float]:
         """Routes whose orders go another way than their own, and for how many seconds they have."""
         return self._ways.elsewhere()
@@ -147,7 +154,7 @@ class Dispatcher:
             for order in orders:
                 if self._book.awaits(order) and not order.in_doubt:
                     group.create_task(
-                        self._outcomes.give_back(order, at=None, note=""), name=f"give back {order.name}"
+                        self._outcomes.give_back(order, after=None, note=""), name=f"give back {order.name}"
                     )
 
     # --- the pump ---------------------------------------------------------------------------------
@@ -288,7 +295,7 @@ class Dispatcher:
             return
         if route.name in self._paused and not order.in_doubt:
             self._neighbours.withdrawn(order, route)
-            await self._outcomes.give_back(order, at=None, note="")
+            await self._outcomes.give_back(order, after=None, note="")
             return
         if not self._neighbours.lets(order, route):
             self._neighbours.withdrawn(order, route)
@@ -323,7 +330,7 @@ class Dispatcher:
             self._neighbours.park(order)
         else:
             self._book.answered(order)
-            await self._outcomes.give_back(order, at=self._clock.now() + pause, note=error)
+            await self._outcomes.give_back(order, after=pause, note=error)
 
     async def _took(self, order: OpenOrder) -> None:
         """The sink has it."""

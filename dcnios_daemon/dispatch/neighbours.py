@@ -186,6 +186,15 @@ class Neighbours:
             if found.cooldown.failures
         }
 
+    def why_waits(self, route: Route) -> str | None:
+        """Why orders of the route wait for whom they go to, or for something of its own; None: they need
+        not.
+        """
+        for known in (self._neighbours.get(_place(route)), self._routes.get(route.name)):
+            if known is not None and known.cooldown.failures:
+                return f"{_waits(known.cooldown.wait() or 0.0)}: {known.error}"
+        return None
+
     def room(self, route: Route) -> float:
         """How many orders of the route may be sent now as far as this goes."""
         to = self._to(route)

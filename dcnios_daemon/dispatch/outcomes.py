@@ -52,7 +52,6 @@ class Outcomes:
             outcome,
             attempt=order.attempt,
             events=len(order.deliveries),
-            now=self._clock.now(),
             dice=random.random(),  # noqa: S311 - spreads retries, keeps no secret
         )
         settled = await until_written(partial(self._journal.finish, order.deliveries, outcome, decision))
@@ -72,9 +71,9 @@ class Outcomes:
         if then == "dead":
             self._deaths.died(order.route, deliveries=settled, result=result, reason=outcome.reason)
 
-    async def give_back(self, order: OpenOrder, *, at: float | None, note: str) -> None:
+    async def give_back(self, order: OpenOrder, *, after: float | None, note: str) -> None:
         """The order does not exist at the neighbour: queue its deliveries again, same attempt."""
-        await until_written(partial(self._journal.release, order.deliveries, at=at, note=note))
+        await until_written(partial(self._journal.release, order.deliveries, after=after, note=note))
         self._close(order)
 
     async def confirm(self, names: Sequence[str]) -> None:
@@ -87,7 +86,7 @@ class Outcomes:
         """As :meth:`give_back`, by name, at once; an order that is not open is ignored."""
         order = self._book.get(name)
         if order is not None:
-            await self.give_back(order, at=None, note=note)
+            await self.give_back(order, after=None, note=note)
 
     def belongs(self, item: InFlight, sink: str) -> bool:
         """Whether the order was made by that sink: a reload may have given its route to another."""

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 
 from dcnios_daemon.core.clock import SystemClock
-from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.kubernetes.rights import missing
 
 _CHANGING = ("create", "get", "patch", "delete")

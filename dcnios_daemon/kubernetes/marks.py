@@ -20,5 +20,5 @@ def selector(instance: str) -> str:
 
 
 def route_label(route: str) -> str:
-    """The route's name as a label value, which may not end with a hyphen."""
-    return route.rstrip("-")
+    """The route's name as a label value, which may not end with a hyphen: no two routes share one."""
+    return f"{route}_1" if route.endswith("-") else route

@@ -146,6 +146,6 @@ class SinkContext(msgspec.Struct, frozen=True, kw_only=True):
     """Source name to its store, for staging."""
     clock: Clock
     kubernetes: Any = None
-    """The ``kubernetes`` block (``kubernetes.cluster.KubernetesSettings``)."""
+    """The ``kubernetes`` block (``kubernetes.login.KubernetesSettings``)."""
     shutdown_grace: float = 30.0
     """Seconds that running processes get to end by themselves."""

@@ -23,7 +23,6 @@ NAME_LIMIT = 200
 """Bytes of an input file's name; file systems take 255, scripts add to it."""
 
 _EXTENSION_LIMIT = 32
-_BUCKETED = frozenset({"minio", "s3"})
 _NOT_IN_A_NAME = {ord("\0"): "_", ord("/"): "_"} | dict.fromkeys(range(0xD800, 0xE000), "_")
 
 
@@ -92,7 +91,7 @@ def _extension(name: str) -> str:
 def _object_key(event: Event) -> str | None:
     if event.action is Action.MESSAGE:
         return None
-    return event.subject.partition("/")[2] if event.kind in _BUCKETED else event.subject
+    return event.subject.partition("/")[2] if event.kind == "minio" else event.subject
 
 
 def _payload_text(payload: bytes) -> str | None:

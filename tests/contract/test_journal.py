@@ -161,7 +161,7 @@ async def test_what_is_in_flight_says_for_what_it_was_claimed(journal: AnyJourna
         ("job", 600.0),
         ("process", None),
     ]
-    await journal.release([two.delivery], at=None, note="")
+    await journal.release([two.delivery], after=None, note="")
     await journal.claim("train", 1, sink="kafka", keep=1.0)
     assert [(item.sink, item.keep) for item in await journal.in_flight()] == [("job", 600.0), ("kafka", 1.0)]
 
@@ -203,7 +203,7 @@ async def test_first_attempts_are_batched_and_later_ones_go_alone(journal: AnyJo
     claims = await journal.claim("train", 1, batch=2)
     key = batch_key((make_event(1).key, make_event(2).key))
     assert {claim.order for claim in claims} == {order_name("train", key, 1)}
-    await journal.finish([claim.delivery for claim in claims], bad(claims[0]), Retry(at=0))
+    await journal.finish([claim.delivery for claim in claims], bad(claims[0]), Retry(after=0))
     again = await journal.claim("train", 9, batch=2)
     orders: dict[str, list[int]] = {}
     for claim in again:
@@ -217,13 +217,13 @@ async def test_an_order_of_several_that_was_released_is_made_again_of_the_same(j
     await journal.append("uploads", admit(2, 3, 4), None)
     first = await journal.claim("train", 1, batch=3)
     await journal.append("uploads", admit(5, 6, 7), None)
-    await journal.release([claim.delivery for claim in first], at=None, note="no answer")
+    await journal.release([claim.delivery for claim in first], after=None, note="no answer")
     for batch in (2, 1, 9):
         again = await journal.claim("train", 1, batch=batch)
         assert [(claim.delivery, claim.order) for claim in again] == [
             (claim.delivery, claim.order) for claim in first
         ]
-        await journal.release([claim.delivery for claim in again], at=None, note="")
+        await journal.release([claim.delivery for claim in again], after=None, note="")
     assert numbers(await journal.claim("train", 1, batch=2)) == [2, 3, 4]
     assert numbers(await journal.claim("train", 1, batch=2)) == [5, 6]
 
@@ -261,8 +261,8 @@ async def test_released_ones_keep_attempt_and_place_and_wait_for_their_time(
 ) -> None:
     await journal.append("uploads", admit(1, 2, 3), None)
     one, two = await journal.claim("train", 2)
-    await journal.release([one.delivery], at=clock.now() + 10, note="quota exceeded")
-    await journal.release([two.delivery], at=None, note="")
+    await journal.release([one.delivery], after=10, note="quota exceeded")
+    await journal.release([two.delivery], after=None, note="")
     (waiting,) = (await journal.show(one.event.key))[1]
     assert (waiting.state, waiting.note, waiting.attempt) == (State.QUEUED, "quota exceeded", 1)
     assert waiting.retry_at == pytest.approx(clock.now() + 10, abs=0.01)
@@ -272,14 +272,14 @@ async def test_released_ones_keep_attempt_and_place_and_wait_for_their_time(
     assert numbers(again) == [1, 3]
     assert (again[0].attempt, again[0].order) == (1, one.order)
     await journal.finish([again[1].delivery], good(again[1]), Succeed())
-    await journal.release([again[1].delivery], at=None, note="too late")
+    await journal.release([again[1].delivery], after=None, note="too late")
     assert (await journal.stats()).deliveries["train"]["succeeded"] == 1
 
 
 async def test_a_wall_clock_set_back_freezes_nothing(journal: AnyJournal, clock: ManualClock) -> None:
     await journal.append("uploads", admit(1), None)
     (one,) = await journal.claim("train", 1)
-    await journal.finish([one.delivery], bad(one), Retry(at=clock.now() + 10))
+    await journal.finish([one.delivery], bad(one), Retry(after=10))
     clock.step_wall(-86_400)
     await journal.append("uploads", admit(2), None)
     assert numbers(await journal.claim("train", 1)) == [2]
@@ -309,7 +309,7 @@ async def test_a_retry_is_the_next_attempt_under_another_name(
 ) -> None:
     await journal.append("uploads", admit(1, 2), None)
     (claim,) = await journal.claim("train", 1)
-    assert await journal.finish([claim.delivery], bad(claim), Retry(at=clock.now() + 2)) == 1
+    assert await journal.finish([claim.delivery], bad(claim), Retry(after=2)) == 1
     (shown,) = (await journal.show(claim.event.key))[1]
     assert (shown.state, shown.attempt, shown.outcome) == (State.QUEUED, 2, bad(claim))
     assert "no such file" in shown.note
@@ -325,7 +325,7 @@ async def test_an_outcome_counts_once_and_only_for_its_own_order(journal: AnyJou
     both = [one.delivery, two.delivery]
     stranger = Outcome(order="train-0123456789", failure=None)
     assert await journal.finish(both, stranger, Succeed()) == 0
-    assert await journal.finish(both, bad(one), Retry(at=0)) == 1
+    assert await journal.finish(both, bad(one), Retry(after=0)) == 1
     assert await journal.finish(both, bad(one), Dead()) == 0
     (again,) = await journal.claim("train", 1)
     assert await journal.finish(both, good(one), Succeed()) == 0
@@ -370,7 +370,7 @@ async def test_drop_settles_queued_and_dead_ones_for_good(journal: AnyJournal, c
     await journal.append("uploads", admit(1, 2, 3, 4), None)
     one, two, three = await journal.claim("train", 3)
     await journal.finish([one.delivery], bad(one), Dead())
-    await journal.release([two.delivery], at=clock.now() + 10, note="")
+    await journal.release([two.delivery], after=10, note="")
     everything = [one.delivery, two.delivery, three.delivery, three.delivery + 1]
     assert await journal.drop(everything, "not wanted") == 3
     assert await journal.drop(everything, "not wanted") == 0
@@ -537,7 +537,7 @@ async def test_each_end_of_a_delivery_is_told_once_and_at_once(
     journal.on_finish(tell)
     await journal.append("uploads", admit(1, 2), None)
     one, two = await journal.claim("train", 2)
-    await journal.finish([one.delivery], bad(one), Retry(at=clock.now()))
+    await journal.finish([one.delivery], bad(one), Retry(after=0))
     assert await told(journal) == []
     await journal.finish([one.delivery, two.delivery], good(two), Succeed())
     await journal.finish([one.delivery, two.delivery], good(two), Succeed())
@@ -595,7 +595,7 @@ async def test_a_paused_route_gives_no_claims_until_it_is_resumed(
     assert (await journal.stats()).paused == {"train": since}
     assert await journal.claim("train", 5) == []
     assert numbers(await journal.claim("test", 5)) == [1, 2]
-    assert await journal.finish([before.delivery], bad(before), Retry(at=clock.now())) == 1
+    assert await journal.finish([before.delivery], bad(before), Retry(after=0)) == 1
     assert (await journal.stats()).deliveries["train"] == {"queued": 2}
     await journal.aclose()
     await journal.open()
@@ -630,7 +630,7 @@ async def test_the_counts_follow_every_step(journal: AnyJournal, clock: ManualCl
     one, two = await journal.claim("train", 2)
     assert ((await journal.stats()).in_flight("train"), (await journal.stats()).in_flight()) == (2, 2)
     assert (await journal.stats()).oldest_queued == clock.now()
-    await journal.release([one.delivery], at=clock.now() + 5, note="")
+    await journal.release([one.delivery], after=5, note="")
     assert (await journal.stats()).deliveries["train"] == {"queued": 1, "submitting": 1}
     assert (await journal.stats()).oldest_queued == clock.now() - 10
     await journal.finish([two.delivery], bad(two), Dead())
@@ -641,7 +641,7 @@ async def test_deliveries_are_listed_newest_first_page_by_page(journal: AnyJourn
     for number in range(10):
         await journal.append("uploads", admit(number, routes=("even", "odd")[number % 2 :][:1]), None)
     (claim,) = await journal.claim("even", 1)
-    await journal.release([claim.delivery], at=1e12, note="")
+    await journal.release([claim.delivery], after=1e12, note="")
     page = await journal.deliveries(limit=4)
     assert [one.subject for one in page] == [f"inbox/{number}" for number in (9, 8, 7, 6)]
     page = await journal.deliveries(limit=100, after=page[-1].id)
@@ -690,8 +690,8 @@ async def test_what_has_ended_and_whether_well(make: Maker) -> None:
     await journal.started([claims[0].delivery])
     await journal.finish([claims[0].delivery], good(claims[0]), Succeed())
     await journal.finish([claims[1].delivery], bad(claims[1]), Dead())
-    await journal.finish([claims[2].delivery], bad(claims[2]), Retry(at=0.0))
-    await journal.release([claims[3].delivery], at=None, note="")
+    await journal.finish([claims[2].delivery], bad(claims[2]), Retry(after=0))
+    await journal.release([claims[3].delivery], after=None, note="")
     await journal.drop([claims[3].delivery], "not wanted")
     await journal.finish([claims[6].delivery], good(claims[6]), Succeed())
     assert await ended() == {0: True, 1: False, 3: False}  # 6 has another route to go
@@ -718,7 +718,7 @@ async def test_on_change_tells_of_all_that_may_matter(journal: AnyJournal, clock
 
     assert await noticed(journal.append("uploads", admit(1, 2), None))
     (claim,) = await journal.claim("train", 1)
-    assert await noticed(journal.release([claim.delivery], at=None, note=""))
+    assert await noticed(journal.release([claim.delivery], after=None, note=""))
     (claim,) = await journal.claim("train", 1)
     assert await noticed(journal.finish([claim.delivery], bad(claim), Dead()))
     assert await noticed(journal.replay([claim.delivery]))
@@ -732,7 +732,7 @@ async def test_on_change_tells_of_all_that_may_matter(journal: AnyJournal, clock
 async def test_on_change_tells_when_a_retry_comes_due(journal: AnyJournal, clock: ManualClock) -> None:
     await journal.append("uploads", admit(1), None)
     (claim,) = await journal.claim("train", 1)
-    await journal.release([claim.delivery], at=clock.now() + 30, note="")
+    await journal.release([claim.delivery], after=30, note="")
     due = asyncio.Event()
     journal.on_change(due.set)
     clock.pass_time(30)
@@ -746,7 +746,7 @@ async def test_long_and_broken_words_of_neighbours_do_no_harm(journal: AnyJourna
     one, two = await journal.claim("train", 2)
     odd = Outcome(order=one.order, failure=None, message="\ud800", log_tail="\udcff" + "x" * 100_000)
     assert await journal.finish([one.delivery], odd, Dead()) == 1
-    await journal.release([two.delivery], at=None, note="\ud800" * 10_000)
+    await journal.release([two.delivery], after=None, note="\ud800" * 10_000)
     (shown,) = (await journal.show(one.event.key))[1]
     assert shown.outcome is not None
     assert len(shown.outcome.log_tail) < 10_000

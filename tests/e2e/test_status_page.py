@@ -68,6 +68,14 @@ def _status() -> dict[str, object]:
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
+async def test_why_a_route_waits_is_shown(tmp_path: Path) -> None:
+    waits = {**_status(), "routes": {"r": {"run": "job", "from": ["s"], "waits": "left alone for 9 s more"}}}
+    async with port(status=lambda: waits) as web:
+        page = await _shown(web, tmp_path / "profile")
+    assert '<td class="bad">left alone for 9 s more' in page, page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs chromium")
 async def test_a_paused_route_is_shown_as_such(tmp_path: Path) -> None:
     async with port(status=_status) as web:
         await web.journal.pause("r")

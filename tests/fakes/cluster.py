@@ -7,7 +7,8 @@ from typing import Any
 
 from dcnios_daemon.core.errors import SinkError, SinkUnavailable
 from dcnios_daemon.kubernetes.answers import failure
-from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from tests.clocks import ManualClock
 
 Json = dict[str, Any]

@@ -173,12 +173,12 @@ class MemoryJournal:
             self._shelf.move(entry, Code.RUNNING)
             entry.submitted = self._clock.now()
 
-    async def release(self, deliveries: Sequence[int], *, at: float | None, note: str) -> None:
+    async def release(self, deliveries: Sequence[int], *, after: float | None, note: str) -> None:
         """See :class:`dcnios_daemon.core.ports.Journal`."""
         entries = self._pick(deliveries, IN_FLIGHT)
         for entry in entries:
             entry.note = clean(note)
-            self._shelf.queue(entry, None if at is None else at - self._clock.now())
+            self._shelf.queue(entry, after)
         self._after(changed=bool(entries))
 
     async def finish(self, deliveries: Sequence[int], outcome: Outcome, decision: Decision) -> int:
@@ -189,7 +189,7 @@ class MemoryJournal:
             entry.note = "" if isinstance(decision, Succeed) else why(outcome)
             if isinstance(decision, Retry):
                 next_attempt(entry)
-                self._shelf.queue(entry, decision.at - self._clock.now())
+                self._shelf.queue(entry, decision.after)
             else:
                 self._shelf.move(entry, Code.DEAD if isinstance(decision, Dead) else Code.SUCCEEDED)
                 self._tell(entry)

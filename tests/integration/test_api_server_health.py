@@ -103,7 +103,8 @@ class Site:
                 said = await reply.json()
                 wrong = reply.status == 503 and words in said["reasons"].get("sink job", "")
             found = await self.daemon.get("/api/v1/status")
-            return wrong and words in str(found["reasons"]) and found["sinks"][0]["failures"] > 0
+            waits = all(words in str(route["waits"]) for route in found["routes"].values())
+            return wrong and waits and words in str(found["reasons"]) and found["sinks"][0]["failures"] > 0
 
         await eventually(shown, f"readyz and status say {words!r}")
 

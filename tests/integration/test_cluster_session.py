@@ -14,7 +14,8 @@ from aiohttp.test_utils import TestServer
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable
 from dcnios_daemon.kubernetes import cluster
 from dcnios_daemon.kubernetes.answers import Unrecognised
-from dcnios_daemon.kubernetes.cluster import Access, ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import Access, KubernetesSettings
 from tests.clocks import ManualClock
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]

@@ -16,7 +16,8 @@ from dcnios_daemon.core.ports import Admission, Sink, State
 from dcnios_daemon.dispatch.dispatcher import Dispatcher
 from dcnios_daemon.dispatch.limits import Limits
 from dcnios_daemon.dispatch.route import Fallback, Route
-from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.kubernetes.marks import ATTEMPT
 from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink, admission, judge
 from dcnios_daemon.sinks.interlink.wrapper import wrapper

@@ -9,7 +9,8 @@ from typing import Any
 import aiohttp
 
 from dcnios_daemon.core.clock import SystemClock
-from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from tests.daemon import DaemonProcess, daemon, eventually
 from tests.fakes.hpc import Hpc
 from tests.fakes.virtual_node import PretendNode, make_pki

@@ -13,7 +13,8 @@ import pytest
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import SinkBusy, SinkUnavailable
 from dcnios_daemon.core.ports import Failure, Outcome
-from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.sinks.interlink import InterlinkRun, InterlinkSink, judge
 from dcnios_daemon.sinks.interlink.check import check
 from dcnios_daemon.sinks.interlink.sink import InterlinkPlan

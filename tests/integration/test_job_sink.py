@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable
 from dcnios_daemon.core.ports import Failure, Order, Outcome, State, Upload
-from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.sinks.job.sink import JobPlan, JobRun, JobSink
 from dcnios_daemon.sinks.kubernetes import ended_pods
 from dcnios_daemon.sinks.spec import SinkContext

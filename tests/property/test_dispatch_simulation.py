@@ -143,9 +143,9 @@ class RoughJournal(MemoryJournal):
         await self._disk_turns()
         await super().started(deliveries)
 
-    async def release(self, deliveries: Sequence[int], *, at: float | None, note: str) -> None:
+    async def release(self, deliveries: Sequence[int], *, after: float | None, note: str) -> None:
         await self._disk_turns()
-        await super().release(deliveries, at=at, note=note)
+        await super().release(deliveries, after=after, note=note)
         await asyncio.sleep(0)
 
     async def finish(self, deliveries: Sequence[int], outcome: Outcome, decision: Any) -> int:

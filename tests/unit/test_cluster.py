@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkError, SinkUnavailable
-from dcnios_daemon.kubernetes import cluster, plugins
+from dcnios_daemon.kubernetes import login as module
+from dcnios_daemon.kubernetes import plugins
 from dcnios_daemon.kubernetes.answers import Expired, Missing, Taken, Unrecognised, failure
-from dcnios_daemon.kubernetes.cluster import Access, KubernetesSettings, Login
+from dcnios_daemon.kubernetes.login import Access, KubernetesSettings, Login
 from tests.servers.pki import Pki
 
 QUOTA = 'jobs.batch "a" is forbidden: exceeded quota: q, requested: count/jobs.batch=1, used: 1, limited: 1'
@@ -79,7 +80,7 @@ def test_the_pause_that_was_asked_for_is_told() -> None:
 def _nobody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("KUBECONFIG", raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setattr(cluster, "ACCOUNT", tmp_path / "no-account")
+    monkeypatch.setattr(module, "ACCOUNT", tmp_path / "no-account")
 
 
 @pytest.fixture
@@ -217,8 +218,8 @@ async def test_the_pods_own_account(tmp_path: Path, pki: Pki, monkeypatch: pytes
     (account / "token").write_text("of-the-pod")
     (account / "namespace").write_text("jobs-here")
     (account / "ca.crt").write_bytes(pki.ca.read_bytes())
-    monkeypatch.setattr(cluster, "ACCOUNT", account)
-    cluster._library()
+    monkeypatch.setattr(module, "ACCOUNT", account)
+    module._library()
     from kubernetes_asyncio.config import incluster_config  # noqa: PLC0415 - after the light import
 
     monkeypatch.setattr(incluster_config, "SERVICE_TOKEN_FILENAME", str(account / "token"))
@@ -274,11 +275,11 @@ async def test_kubeconfig_and_home_of_the_environment(
 
 LIGHT = """
 import sys, resource, aiohttp, yaml, pydantic, msgspec
-from dcnios_daemon.kubernetes import cluster
+from dcnios_daemon.kubernetes import login
 rss = lambda: int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 before = rss()
 {break_it}
-config, configuration = cluster._library()
+config, configuration = login._library()
 assert config.load_kube_config and configuration().verify_ssl
 print(rss() - before, sum(name.startswith("kubernetes_asyncio.client.models") for name in sys.modules))
 """

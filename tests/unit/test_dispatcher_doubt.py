@@ -364,3 +364,28 @@ def test_closing_an_order_late_does_not_free_the_slot_of_its_second_claim() -> N
         await house.journal.aclose()
 
     run(story())
+
+
+def test_a_clock_set_back_while_the_disk_is_full_holds_no_retry_back() -> None:
+    """Seen in a storm: what had failed with the clock a day ahead was to be tried again a day later."""
+
+    async def story() -> None:
+        clock = LoopClock()
+        house = House(clock=clock, retry=RetryPolicy(attempts=2))
+        finish, tries = house.journal.finish, []
+
+        async def full_at_first(*arguments: Any) -> int:
+            tries.append(arguments)
+            if len(tries) > 1:
+                return await finish(*arguments)
+            clock.ahead -= 97_000
+            raise JournalUnavailable("disk is full")
+
+        house.journal.finish = full_at_first  # type: ignore[method-assign, assignment]
+        async with house.running():
+            await house.give(1)
+            clock.ahead += 97_000
+            await house.end((await house.plan.until(1))[0], Failure.INFRASTRUCTURE)
+            assert (await house.plan.until(2))[1].attempt == 2
+
+    run(story())

@@ -10,7 +10,7 @@ import pytest
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkBusy, SinkUnavailable
 from dcnios_daemon.core.ports import Download, Store, Upload
-from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.sinks.job.sink import JobPlan, JobRun, JobSink
 from dcnios_daemon.sinks.spec import SinkContext
 from tests.clocks import ManualClock

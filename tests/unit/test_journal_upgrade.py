@@ -45,7 +45,7 @@ async def _backlog(path: Path, clock: ManualClock) -> None:
         one, two, three, four, *_ = await journal.claim("a", 5)
         await journal.finish([one.delivery], good(one), Succeed())
         await journal.finish([two.delivery], bad(two), Dead())
-        await journal.release([three.delivery], at=clock.now() + 50, note="busy")
+        await journal.release([three.delivery], after=50, note="busy")
         await journal.started([four.delivery])
         await journal.drop([one.id for one in await journal.deliveries(route="b", limit=2)], "no")
 

@@ -191,7 +191,7 @@ async def test_retries_wait_no_longer_after_a_restart_under_an_earlier_wall_cloc
     await journal.open()
     await journal.append("uploads", admit(1), None)
     (claim,) = await journal.claim("train", 1)
-    await journal.release([claim.delivery], at=clock.now() + 60, note="")
+    await journal.release([claim.delivery], after=60, note="")
     await journal.aclose()
     clock.step_wall(-86_400)
     await journal.open()

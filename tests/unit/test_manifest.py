@@ -1,4 +1,5 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused
+from dcnios_daemon.kubernetes.marks import route_label
 from dcnios_daemon.kubernetes.pods import literal, merge
 from dcnios_daemon.sinks.job.carrier import ANNOTATION_LIMIT, SECRET_LIMIT
 from dcnios_daemon.sinks.job.manifest import Template
@@ -449,3 +451,9 @@ def test_a_wrong_manifest_is_a_mistake_at_start(manifest: Any, said: str) -> Non
 def test_settings_that_contradict_themselves_are_refused(run: Json) -> None:
     with pytest.raises(ValidationError):
         JobRun(**run)
+
+
+def test_no_two_routes_share_a_label() -> None:
+    """A label may not end with a hyphen, a route's name may: one route must not be judged as another."""
+    assert route_label("a-") != route_label("a")
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9_]*[a-z0-9])?", route_label("a-"))

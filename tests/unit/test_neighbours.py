@@ -48,6 +48,15 @@ def test_whom_no_route_talks_to_any_more_is_no_trouble(clock: Clock) -> None:
     assert troubles(neighbours) == []
 
 
+def test_why_a_route_waits_is_said_of_it_and_of_nobody_else(clock: Clock) -> None:
+    neighbours = Neighbours(clock, workers=8)
+    bad, good = route("http://bad"), route("http://good")
+    neighbours.change([bad, good])
+    fail(neighbours, bad, order(bad))
+    assert "refused" in (neighbours.why_waits(bad) or "")
+    assert neighbours.why_waits(good) is None
+
+
 def test_it_matters_while_an_order_of_ours_may_exist_there(clock: Clock) -> None:
     neighbours = Neighbours(clock, workers=8)
     old, new = route("http://old"), route("http://new")

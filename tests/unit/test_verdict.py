@@ -265,8 +265,8 @@ def test_why_a_pod_never_started_is_said_when_its_time_is_up() -> None:
     ],
 )
 def test_what_is_not_the_scripts_doing_is_tried_again_unless_told_otherwise(about: Pod, again: bool) -> None:
-    decision = RetryPolicy().decide(outcome(job(), about), attempt=1, now=0, dice=0)
-    assert decision == (Retry(at=1.0) if again else Dead())
+    decision = RetryPolicy().decide(outcome(job(), about), attempt=1, dice=0)
+    assert decision == (Retry(after=1.0) if again else Dead())
 
 
 @pytest.mark.parametrize("kind", ["FailureTarget", "SuccessCriteriaMet", "Suspended"])

@@ -101,9 +101,11 @@ class Succeed(msgspec.Struct, frozen=True, tag=True):
 
 
 class Retry(msgspec.Struct, frozen=True, tag=True):
-    """Queue again as the next attempt, not before ``at`` (seconds since the epoch)."""
+    """Queue again as the next attempt, in so many seconds. No moment of the wall clock: that may step before
+    the disk takes this.
+    """
 
-    at: float
+    after: float
 
 
 class Dead(msgspec.Struct, frozen=True, tag=True):

@@ -102,8 +102,8 @@ class Journal(Protocol):
         """The sink has taken them: *submitting* becomes *running*. Any other state is left alone."""
         ...
 
-    async def release(self, deliveries: Sequence[int], *, at: float | None, note: str) -> None:
-        """They were not taken: queue again, same attempt, at the old place, not before ``at``."""
+    async def release(self, deliveries: Sequence[int], *, after: float | None, note: str) -> None:
+        """They were not taken: queue again, same attempt, at the old place; in ``after`` seconds, or now."""
         ...
 
     async def finish(self, deliveries: Sequence[int], outcome: Outcome, decision: Decision) -> int:

@@ -5,7 +5,7 @@ from http import HTTPStatus
 
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import SinkError
-from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.sinks.http.client import Client
 from dcnios_daemon.sinks.http.settings import HttpRun
 

@@ -247,7 +247,8 @@ class Admission:
 
     def _saw_node(self, node: VirtualNode, there: bool) -> None:  # noqa: FBT001
         name = node.metadata.name
-        if not any(is_meant(node, run) for run in self._runs.values()):
+        runs = list(self._runs.values())  # a reload adds some meanwhile, on a thread
+        if not any(is_meant(node, run) for run in runs):
             return
         why = node.trouble if there else "is gone"
         known = self._away.get(name)

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from dcnios_daemon.core.clock import SystemClock
-from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.kubernetes.rights import FOLLOWING, missing
 from dcnios_daemon.sinks.interlink.admission import is_meant
 from dcnios_daemon.sinks.interlink.objects import VirtualNode

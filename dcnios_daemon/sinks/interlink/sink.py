@@ -14,7 +14,8 @@ import msgspec
 from dcnios_daemon.core.errors import OrderRefused, SinkBusy
 from dcnios_daemon.core.ports import Desk, Order
 from dcnios_daemon.kubernetes.answers import Taken
-from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.kubernetes.marks import SINK, selector
 from dcnios_daemon.sinks.interlink.admission import Admission
 from dcnios_daemon.sinks.interlink.judge import Judge

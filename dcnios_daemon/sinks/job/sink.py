@@ -14,7 +14,8 @@ from pydantic import field_validator
 
 from dcnios_daemon.core.errors import ConfigError, OrderRefused, SinkUnavailable
 from dcnios_daemon.core.ports import Desk, Order
-from dcnios_daemon.kubernetes.cluster import ClusterSession, KubernetesSettings
+from dcnios_daemon.kubernetes.cluster import ClusterSession
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.kubernetes.marks import SINK, selector
 from dcnios_daemon.kubernetes.pods import Json
 from dcnios_daemon.sinks.interlink.settings import HpcRun

@@ -6,7 +6,7 @@ from typing import Any
 from dcnios_daemon.core.clock import SystemClock
 from dcnios_daemon.core.errors import SinkError
 from dcnios_daemon.kafka.library import load
-from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.sinks.kafka.settings import KafkaRun
 from dcnios_daemon.sinks.kafka.writer import connected
 

@@ -102,7 +102,8 @@ class Follower:
     def suspended(self) -> Mapping[str, int]:
         """See :meth:`dcnios_daemon.core.ports.Suspending.suspended`."""
         counts = Counter(self._suspended.values())
-        return {route: counts[route_label(route)] for route in self._keep}
+        routes = list(self._keep)  # a reload adds some meanwhile, on a thread
+        return {route: counts[route_label(route)] for route in routes}
 
     async def found(self, there: bytes) -> None:
         """Take in a Job that was there when it was to be made: the end of it may have been told when nobody

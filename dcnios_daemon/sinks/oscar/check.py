@@ -8,7 +8,7 @@ from yarl import URL
 
 from dcnios_daemon.core.clock import Clock, SystemClock
 from dcnios_daemon.core.errors import SinkError, SinkMisconfigured
-from dcnios_daemon.kubernetes.cluster import KubernetesSettings
+from dcnios_daemon.kubernetes.login import KubernetesSettings
 from dcnios_daemon.sinks.http.client import Access, Client
 from dcnios_daemon.sinks.oscar.settings import OscarRun
 from dcnios_daemon.sinks.oscar.system import System

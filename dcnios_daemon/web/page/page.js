@@ -76,7 +76,9 @@ function drawStatus(status) {
         ? [`paused since ${new Date(paused[name] * 1000).toLocaleString([], { hour12: false })}`, "bad"]
         : route.fallback && route.fallback.fallen_back_for !== null
           ? [`falls back to ${route.fallback.run}`, "bad"]
-          : ["going", "good"],
+          : route.waits
+            ? [route.waits, "bad"]
+            : ["going", "good"],
       ...states.map((state) => [
         ((status.journal.deliveries[name] ?? {})[state] ?? 0) +
           (state === "running" && route.suspended ? ` (${route.suspended} suspended)` : ""),
