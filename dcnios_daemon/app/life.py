@@ -50,18 +50,18 @@ async def run(settings: DaemonSettings, *, reread: Callable[[], DaemonSettings])
             http = settings.daemon.http
             port = await stack.enter_async_context(build_web(parts).listen(http.host, http.port))
             telemetry.Listening(url=f"http://{http.host}:{port}/").emit()
-            await _live(parts, life, reload_on(hangup, reread, parts))
+            await _live(parts, life, functools.partial(reload_on, hangup, reread, parts))
     return life.exit_code
 
 
-async def _live(parts: Parts, life: lifecycle.Life, reloading: Coroutine[Any, Any, Never]) -> None:
+async def _live(parts: Parts, life: lifecycle.Life, reload: Callable[[], Coroutine[Any, Any, Never]]) -> None:
     await parts.dispatcher.restore()
     async with life.phase("sinks") as start:
         for name, sink in parts.sinks.items():
             desk = parts.dispatcher.desk(name)
             start(f"sink {name}", sink.serve(desk, functools.partial(_sink_ready, parts, name)))
         start("watchdog", lifecycle.watchdog())
-        start("reload", reloading)
+        start("reload", reload())
         async with life.phase("dispatch") as start_dispatch:
             start_dispatch("dispatcher", parts.dispatcher.run())
             async with life.phase("sources") as start_source:

@@ -84,9 +84,10 @@ class Dispatcher:
         """Take in what an earlier life left in flight, before any sink is served.
 
         Orders of routes, or for kinds of ``run``, that are gone from the configuration are given up as
-        unknown: nobody watches them. They are not tried again, for they may even be running.
+        unknown: nobody watches them. They are not tried again, for they may even be running. A journal that
+        cannot be read now is waited for.
         """
-        found = await self._journal.in_flight()
+        found = await until_written(self._journal.in_flight)
         self._book.restore(found, self._routes)
         kinds = {way.sink for way in ways(self._routes.values())}
         for item in {item.order: item for item in found}.values():

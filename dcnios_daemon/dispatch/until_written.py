@@ -1,4 +1,6 @@
-"""The journal's disk may fail for a while. What has happened at a sink must still be written: keep trying."""
+"""The journal's disk may fail for a while. What has happened at a sink must still be written, and what an
+earlier life left must be known before anything is done: keep trying.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable

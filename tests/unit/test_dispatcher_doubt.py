@@ -389,3 +389,24 @@ def test_a_clock_set_back_while_the_disk_is_full_holds_no_retry_back() -> None:
             assert (await house.plan.until(2))[1].attempt == 2
 
     run(story())
+
+
+def test_a_disk_that_is_full_at_the_start_is_waited_for() -> None:
+    """Seen in a storm: the daemon ended, for it could not read what an earlier life had left."""
+
+    async def story() -> None:
+        house = House(clock=LoopClock())
+        look, tries = house.journal.in_flight, []
+
+        async def full_at_first() -> Any:
+            tries.append(1)
+            if len(tries) < 3:
+                raise JournalUnavailable("disk is full")
+            return await look()
+
+        house.journal.in_flight = full_at_first  # type: ignore[method-assign]
+        async with house.running():
+            await house.give(1)
+            await house.plan.until(1)
+
+    run(story())
