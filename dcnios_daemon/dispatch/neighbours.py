@@ -6,6 +6,8 @@ journal again and again, and the other routes go on.
 
 A neighbour may also fail at one order only, each time. Such an order waits longer and longer by itself, and
 whenever an order that had failed before has failed again, one that had not is the next to be tried, if any.
+Or at some routes' orders only (a quota for GPUs is full): such a route does not come a third time before all
+others that have something to send had a turn, whatever the priorities.
 """
 
 import math
@@ -125,6 +127,27 @@ class _Neighbour:
         self.voice = Voice(clock, sink=sink, neighbour=name)
         self.error = ""
         self.wants_others = False
+        self.failed_for: set[str] = set()
+        """Routes at whose orders it failed since it last did well."""
+        self.yields: set[str] = set()
+        """Those of them that had their turn again since: the others have theirs before they come back."""
+
+    def failed(self, route: str) -> None:
+        """It failed at an order of the route."""
+        if route in self.yields:
+            self.yields = {route}
+        elif route in self.failed_for:
+            self.yields.add(route)
+        self.failed_for.add(route)
+
+    def did_well(self) -> None:
+        """All may go again."""
+        self.failed_for.clear()
+        self.yields.clear()
+
+    def grace(self, route: str) -> float:
+        """Seconds for which other routes go first; below 0: none."""
+        return GRACE - self.cooldown.since() if route in self.yields and self.cooldown.failures else 0.0
 
 
 class _Waiting:
@@ -198,13 +221,15 @@ class Neighbours:
     def room(self, route: Route) -> float:
         """How many orders of the route may be sent now as far as this goes."""
         to = self._to(route)
+        if to.grace(route.name) > 0:
+            return 0
         return min(to.pace.room(), *(cooldown.room() for cooldown in self._cooldowns(route)))
 
     def wait(self, route: Route) -> float | None:
         """Seconds until there is room; None when only an answer makes room."""
         if self._to(route).pace.room() < 1:
             return None
-        waits = [cooldown.wait() for cooldown in self._cooldowns(route)]
+        waits = [self._to(route).grace(route.name), *(each.wait() for each in self._cooldowns(route))]
         return None if None in waits else max(wait for wait in waits if wait is not None)
 
     def chosen(self, order: OpenOrder, route: Route) -> None:
@@ -235,6 +260,7 @@ class Neighbours:
             self._to(route).pace.withdrawn(order)
         else:
             self._to(route).pace.failed(order, self._clock.monotonic())
+            self._to(route).failed(route.name)
         grown = _pause(failing.cooldown.failures_with(order))
         asked = answer.asked
         pause = min(asked, LONGEST_ASKED) if asked is not None and asked > 0 else grown
@@ -255,6 +281,8 @@ class Neighbours:
             return
         if to.pace.answered(order, route.name, sent=answer.sent, now=now):
             to.voice.slow(seconds=now - answer.sent, at_once=to.pace.limit)
+        if to.cooldown.lets(order):
+            to.did_well()
         for well in (to, own):
             if well.cooldown.lets(order):  # else it was sent before something failed, and ends no pause
                 well.cooldown.succeeded()

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from dcnios_daemon.core.errors import SinkUnavailable
+from dcnios_daemon.core.errors import SinkBusy, SinkUnavailable
 from dcnios_daemon.core.ports import Order, State
+from dcnios_daemon.dispatch.fairness import Share
 from dcnios_daemon.dispatch.route import Route
 from tests.unit.test_dispatcher import House, ToyPlan
 from tests.virtual import LoopClock, run
@@ -96,5 +97,35 @@ def test_a_neighbour_that_fails_at_all_is_asked_as_seldom_as_ever() -> None:
             assert len(house.bad.sent) - asked <= 200
             house.bad.mended = True
             await house.run_all(80)
+
+    run(story())
+
+
+class Full(ToyPlan):
+    """What its orders need is taken: a quota for GPUs."""
+
+    async def submit(self, order: Order) -> None:
+        await super().submit(order)
+        raise SinkBusy("exceeded quota: requests.nvidia.com/gpu")
+
+
+@pytest.mark.parametrize("priority", [0, 1])
+@pytest.mark.parametrize("held", [1, 40])
+def test_routes_whose_orders_find_no_room_hold_up_no_other_whatever_their_priority(
+    priority: int, held: int
+) -> None:
+    async def story() -> None:
+        house = Poisoned()
+        for name in ("q", "r"):
+            house.routes[name] = Route(name=name, plan=Full(), sink="toy", share=Share(priority=priority))
+        house.dispatcher = house.make()
+        async with house.running():
+            await house.give(held)
+            await house.give_to("q", held, start=500)
+            await asyncio.sleep(120)
+            began = house.clock.monotonic()
+            await house.give_to("u", 300, start=1000)
+            await house.went(300)
+            assert house.clock.monotonic() - began < 1800
 
     run(story())
