@@ -110,6 +110,10 @@ class SinkUnavailable(SinkError):
         """Seconds to wait, when the neighbour said so while it failed."""
 
 
+class SinkUnreachable(SinkUnavailable):
+    """There was no connection to the neighbour: what was to be sent certainly was not."""
+
+
 class SinkMisconfigured(SinkError):
     """The neighbour is there, but our address, login or right is wrong, or so it seems (404 while it is
     deployed anew). Not taken: wait until somebody mends it, burn no attempt. Nobody else's trouble."""

@@ -84,8 +84,7 @@ class Dispatcher:
         """Take in what an earlier life left in flight, before any sink is served.
 
         Orders of routes, or for kinds of ``run``, that are gone from the configuration are given up as
-        unknown: nobody watches them. They are not tried again, for they may even be running. A journal that
-        cannot be read now is waited for.
+        unknown: nobody watches them. They are not tried again, for they may even be running.
         """
         found = await until_written(self._journal.in_flight)
         self._book.restore(found, self._routes)
@@ -302,6 +301,12 @@ class Dispatcher:
             self._neighbours.withdrawn(order, route)
             await self._put_off(order, self._neighbours.wait(route) or 0.0, "")
             return
+        if self._doubts.may_be_gone(order, route, self._clock.monotonic()):
+            self._neighbours.withdrawn(order, route)
+            self._doubts.begin(
+                self._group, order, route, "it was in doubt for as long as ended ones are kept"
+            )
+            return
         answer = await submit(order, route, self._clock)
         pause, verdict = self._neighbours.told(order, route, answer), answer.verdict
         self._ways.told(route.name, route, verdict)
@@ -311,8 +316,7 @@ class Dispatcher:
             self._book.answered(order)
             await self._took(order)
         elif verdict is Verdict.REFUSED and order.in_doubt:
-            doubt = self._doubts.end(order, route, answer.error)
-            self._group.create_task(doubt, name=f"doubt {order.name}")
+            self._doubts.begin(self._group, order, route, answer.error)
         elif verdict is Verdict.REFUSED:
             self._book.answered(order)
             refused = Outcome(

@@ -3,6 +3,9 @@
 A refusal speaks of the later try alone (a right or a quota was taken away since, an input is gone because the
 run has moved it). Were the slot freed at that, another order would take it while the first may run. So it
 stays taken until the sink has looked, and the token as long as the first try may yet arrive.
+
+Likewise an order that has been in doubt for nearly as long as its neighbour keeps what has ended: it may have
+run, ended and been cleaned up in an outage, and sending it again would run it twice.
 """
 
 import asyncio
@@ -45,6 +48,16 @@ class Doubts:
         self._taken = taken
         self._settle = settle
         self._wake = wake
+
+    def may_be_gone(self, order: OpenOrder, route: Route, now: float) -> bool:
+        """Whether it may have been made, ended and been cleaned up by now (monotonic seconds)."""
+        if not order.in_doubt or route.keep is None:
+            return False
+        return now - order.in_doubt_since >= route.keep - min(LATE, route.keep / 2)
+
+    def begin(self, group: asyncio.TaskGroup, order: OpenOrder, route: Route, why: str) -> None:
+        """Let a task of the group :meth:`end` the doubt."""
+        group.create_task(self.end(order, route, why), name=f"doubt {order.name}")
 
     async def end(self, order: OpenOrder, route: Route, refusal: str) -> None:
         """Return once it is known, or its outcome has come in. What cannot be seen counts as there."""

@@ -30,6 +30,8 @@ class OpenOrder(msgspec.Struct, kw_only=True, eq=False):
     """How often a neighbour failed at it."""
     not_before: float = 0.0
     """When it may be sent again after that, in monotonic seconds."""
+    in_doubt_since: float = 0.0
+    """When that was, at the first time, in monotonic seconds."""
     ended: bool = False
     """Its outcome has come in and is being written: it must not be sent any more."""
 

@@ -1,4 +1,4 @@
-"""One submission: from an open order to the sink's answer, as one of five verdicts."""
+"""One submission: from an open order to the sink's answer, as one of six verdicts."""
 
 import asyncio
 import enum
@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from dcnios_daemon.core.clock import Clock
-from dcnios_daemon.core.errors import DcniosError, OrderRefused, SinkBusy, SinkUnavailable
+from dcnios_daemon.core.errors import DcniosError, OrderRefused, SinkBusy, SinkUnavailable, SinkUnreachable
 from dcnios_daemon.core.payload import build_payload
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.dispatch.orders import OpenOrder
@@ -28,6 +28,8 @@ class Verdict(enum.Enum):
     """It was not taken; the sink asks to be left alone."""
     NOT_NOW = enum.auto()
     """It was not taken; something of the route's own (a store for its links, a right) is missing for now."""
+    NOT_SENT = enum.auto()
+    """It was not sent: there was no connection to the neighbour."""
     IN_DOUBT = enum.auto()
     """It may exist: the sink failed while answering. Send it again, it has the same name."""
 
@@ -52,8 +54,11 @@ async def submit(order: OpenOrder, route: Route, clock: Clock) -> Answer:
     That doubt ends only with a yes or with its outcome: a neighbour that is busy at the second try says
     nothing about the first.
     """
-    sent = clock.monotonic()
-    return replace(await _submit(order, route), sent=sent)
+    sent, knew = clock.monotonic(), not order.in_doubt
+    answer = await _submit(order, route)
+    if knew and order.in_doubt:
+        order.in_doubt_since = sent
+    return replace(answer, sent=sent)
 
 
 async def _submit(order: OpenOrder, route: Route) -> Answer:
@@ -65,6 +70,8 @@ async def _submit(order: OpenOrder, route: Route) -> Answer:
         return Answer(verdict=Verdict.REFUSED, error=str(error), heard=error.answered)
     except SinkBusy as error:
         return Answer(verdict=Verdict.SINK_AWAY, error=str(error), asked=error.retry_after)
+    except SinkUnreachable as error:
+        return Answer(verdict=Verdict.NOT_SENT, error=str(error))
     except SinkUnavailable as error:
         order.in_doubt = True
         return Answer(verdict=Verdict.IN_DOUBT, error=str(error), asked=error.retry_after)

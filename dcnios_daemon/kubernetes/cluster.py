@@ -12,7 +12,7 @@ from http import HTTPStatus
 import aiohttp
 
 from dcnios_daemon.core.clock import Clock
-from dcnios_daemon.core.errors import SinkUnavailable
+from dcnios_daemon.core.errors import SinkUnavailable, SinkUnreachable
 from dcnios_daemon.kubernetes.answers import Unrecognised, failure
 from dcnios_daemon.kubernetes.calls import APPLY_PATCH, Call
 from dcnios_daemon.kubernetes.login import Access, KubernetesSettings, Login
@@ -176,4 +176,6 @@ def _limits(seconds: float) -> aiohttp.ClientTimeout:
 def _unanswered(path: str, error: BaseException) -> SinkUnavailable:
     """The library's error as ours."""
     said = str(error) or type(error).__name__
-    return SinkUnavailable(f"the cluster does not answer for {path.partition('/')[0]}: {said}")
+    never_sent = isinstance(error, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError)
+    kind = SinkUnreachable if never_sent else SinkUnavailable
+    return kind(f"the cluster does not answer for {path.partition('/')[0]}: {said}")

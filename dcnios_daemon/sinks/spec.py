@@ -104,8 +104,8 @@ class PodRun(ContainerRun):
     there is none."""
     keep: Annotated[Duration, Field(ge=30)] = 600.0
     """How long a finished Job stays in the cluster (``ttlSecondsAfterFinished``). An end that the daemon
-    could not see for longer is lost, and one whose creation had no answer is made a second time if it ended
-    and was cleaned up before the daemon saw the cluster again: let it be longer than the longest cut."""
+    could not see for longer is lost, and the delivery dead as `unknown`, for it may have run: let it be
+    longer than the longest cut."""
     secrets: Mapping[EnvName, Annotated[str, StringConstraints(pattern=r"^[^/]+/[^/]+$")]] = Field(
         default_factory=dict
     )

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from dcnios_daemon.core.errors import OrderRefused, SinkBusy
+from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnreachable
 from dcnios_daemon.core.ports import Desk, Order
 from dcnios_daemon.kubernetes.answers import Taken
 from dcnios_daemon.kubernetes.cluster import ClusterSession
@@ -67,7 +67,7 @@ class InterlinkPlan:
         place = await self._admission.let_go(self._run, order.name)
         try:
             is_made = await self._create(order, make(node=place.node))
-        except (OrderRefused, SinkBusy):
+        except (OrderRefused, SinkBusy, SinkUnreachable):
             await self._give_back(order, is_new=place.is_new)
             raise
         if not is_made:

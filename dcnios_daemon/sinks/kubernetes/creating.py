@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable
+from dcnios_daemon.core.errors import OrderRefused, SinkBusy, SinkUnavailable, SinkUnreachable
 from dcnios_daemon.core.ports import Order
 from dcnios_daemon.kubernetes.answers import Missing, Taken
 from dcnios_daemon.kubernetes.cluster import ClusterSession
@@ -84,7 +84,7 @@ def in_doubt() -> Iterator[None]:
     """Of an order that may be there a cluster that puts us off does not say that it is not."""
     try:
         yield
-    except SinkBusy as error:
+    except (SinkBusy, SinkUnreachable) as error:
         raise SinkUnavailable(str(error), retry_after=error.retry_after) from error
 
 
