@@ -6,8 +6,10 @@ import contextlib
 import os
 import re
 import secrets
+import shlex
 import shutil
 import signal
+import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -84,6 +86,7 @@ class Container:
         env: Mapping[str, str] | None = None,
         plan: StagingPlan | None = None,
         marker: Marker | None = None,
+        by_tool: bool = False,
     ) -> asyncio.subprocess.Process:
         order = order_text(
             command=["/bin/sh", "-c", script],
@@ -91,6 +94,7 @@ class Container:
             plan=plan or StagingPlan(),
             tells_event=True,
             marker=marker,
+            by_tool=by_tool,
         )
         given = {
             "PATH": str(self.bin),
@@ -145,6 +149,20 @@ def container(request: pytest.FixtureRequest, tmp_path: Path) -> Container:
 @pytest.fixture
 def wget_only(tmp_path: Path) -> Container:
     return Container(tmp_path / "wget", [str(shutil.which("dash"))], installed(*PROGRAMS, "wget"))
+
+
+@pytest.fixture
+def with_tool(container: Container) -> Container:
+    """Its image has our program, and neither curl nor wget."""
+    (container.bin / "curl").unlink()
+    _install_tool(container, f'exec {shlex.quote(sys.executable)} -m dcnios_daemon "$@"')
+    return container
+
+
+def _install_tool(container: Container, text: str) -> None:
+    shim, root = container.bin / "dcnios", Path(__file__).parents[2]
+    shim.write_text(f"#!/bin/sh\nexport PYTHONPATH={shlex.quote(str(root))}\n{text}\n")
+    shim.chmod(0o755)
 
 
 @pytest_asyncio.fixture
@@ -245,7 +263,14 @@ async def test_busyboxs_wget_fetches_and_does_not_pretend_to_send(
     assert "curl or GNU wget" in ended.err
 
 
-async def _in_and_out(container: Container, store: tuple[S3Store, Any, str], name: str) -> None:
+@pytest.mark.parametrize("name", ODD_NAMES[:1])
+async def test_by_our_tool(with_tool: Container, store: tuple[S3Store, Any, str], name: str) -> None:
+    await _in_and_out(with_tool, store, name, by_tool=True)
+
+
+async def _in_and_out(
+    container: Container, store: tuple[S3Store, Any, str], name: str, *, by_tool: bool = False
+) -> None:
     stores, client, bucket = store
     await client.put_object(Bucket=bucket, Key=f"in/{name}", Body=content_of(name))
     upload = await stores.upload(f"s3://{bucket}/out/", valid_for=600)
@@ -257,7 +282,7 @@ async def _in_and_out(container: Container, store: tuple[S3Store, Any, str], nam
     script = 'mkdir -p "$TMP_OUTPUT_DIR/${NAME%/*}"; cat "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/$NAME"'
     if "/" not in name:
         script = 'cat "$INPUT_FILE_PATH" > "$TMP_OUTPUT_DIR/$NAME"'
-    ended = await container.run(script, env={"NAME": name}, plan=plan)
+    ended = await container.run(script, env={"NAME": name}, plan=plan, by_tool=by_tool)
     assert ended.code == 0, ended.err
     assert ended.evidence == "step=done exit=0"
     assert (await objects(client, bucket))[f"out/{name}"] == content_of(name)
@@ -349,6 +374,84 @@ async def test_uploads_that_fail_for_good_are_no_success(container: Container) -
         ended = await container.run("echo > $TMP_OUTPUT_DIR/a", plan=plan)
     assert (ended.code, ended.evidence) == (75, "step=stage-out exit=75")
     assert "gave up: a" in ended.err
+
+
+# --- by our tool ----------------------------------------------------------------------------------------
+
+
+async def test_the_tool_puts_outputs_where_their_names_say_and_the_marker(
+    with_tool: Container, store: tuple[S3Store, Any, str]
+) -> None:
+    stores, client, bucket = store
+    upload = await stores.upload(f"s3://{bucket}/out/", valid_for=600)
+    marker = Marker(await stores.upload(f"s3://{bucket}/done/", valid_for=600), "gray-0a1b2c")
+    plan = StagingPlan(uploads=(Outlet(name="out", upload=upload, prefix=("a",), suffix=(".png",)),))
+    script = 'cd "$TMP_OUTPUT_DIR"; for f in a.png "a b.png" b.png a.log; do echo x >"$f"; done; exit $CODE'
+    failed = await with_tool.run(script, env={"CODE": "3"}, plan=plan, marker=marker, by_tool=True)
+    assert (failed.code, failed.evidence) == (3, "step=run exit=3")
+    assert await objects(client, bucket) == {}
+    ended = await with_tool.run(script, env={"CODE": "0"}, plan=plan, marker=marker, by_tool=True)
+    assert (ended.code, ended.evidence) == (0, "step=done exit=0"), ended.err
+    there = {"out/a.png": b"x\n", "out/a b.png": b"x\n", "done/gray-0a1b2c": f"{KEY}\n".encode()}
+    assert await objects(client, bucket) == there
+
+
+async def test_without_the_tool_nothing_is_run(container: Container) -> None:
+    upload = Upload(method="POST", url="http://127.0.0.1:9", prefix="p/")
+    plan = StagingPlan(uploads=(Outlet(name="o", upload=upload),))
+    ended = await container.run("echo begun", plan=plan, by_tool=True)
+    assert (ended.code, ended.evidence) == (75, "step=stage-in exit=75")
+    assert "stage_with: tool needs the command dcnios" in ended.err
+    assert "begun" not in ended.out
+
+
+async def test_what_the_tool_cannot_put_is_no_success(with_tool: Container) -> None:
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=403)
+
+    async with server(handler) as url:
+        upload = Upload(method="POST", url=f"{url}/o", prefix="p/", fields={"policy": "s3cr3t"})
+        plan = StagingPlan(uploads=(Outlet(name="o", upload=upload),))
+        ended = await with_tool.run("echo > $TMP_OUTPUT_DIR/a", plan=plan, by_tool=True)
+    assert (ended.code, ended.evidence) == (75, "step=stage-out exit=75")
+    assert "dcnios stage out ended with exit code 1" in ended.err
+    assert "403" in ended.err
+    assert "s3cr3t" not in ended.err
+
+
+async def test_a_marker_that_the_tool_cannot_put_undoes_nothing(with_tool: Container) -> None:
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(status=403)
+
+    async with server(handler) as url:
+        marker = Marker(Upload(method="POST", url=url, prefix="done/"), "gray-0a1b2c")
+        ended = await with_tool.run("true", marker=marker, by_tool=True)
+    assert (ended.evidence, ended.code) == ("step=done exit=0", 0)
+    assert "the marker could not be left" in ended.err
+
+
+async def test_the_time_limit_ends_the_tool_and_says_so(with_tool: Container) -> None:
+    asked, over = asyncio.Event(), asyncio.Event()
+
+    async def handler(_: web.BaseRequest) -> web.StreamResponse:
+        asked.set()
+        await over.wait()
+        return web.Response(body=b"content")
+
+    async with server(handler) as url:
+        plan = StagingPlan(download=Download(url=f"{url}/in"), local_name="x")
+        process = await with_tool.start("echo begun", plan=plan, by_tool=True)
+        await asked.wait()
+        process.send_signal(signal.SIGTERM)
+        out, _ = await process.communicate()
+        over.set()
+    assert process.returncode == 143
+    assert out.endswith(b"step=stage-in exit=143\n")
+    assert b"begun" not in out
+    assert not list(with_tool.tmp.iterdir())
+
+
+# --- trouble --------------------------------------------------------------------------------------------
 
 
 async def test_a_full_scratch_folder_is_said(container: Container) -> None:

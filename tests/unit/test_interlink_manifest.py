@@ -1,5 +1,6 @@
 """The Job that goes to an HPC, and what is refused because it would not arrive there."""
 
+import base64
 import json
 import shlex
 import subprocess
@@ -209,6 +210,18 @@ def test_the_order_has_the_links_that_staging_needs() -> None:
     plan = StagingPlan(download=Download(url="https://store.example/a?leave"), local_name="a.png")
     with_links = template(stage_in=True).make(make_order(), plan=plan)
     assert len(environment(with_links)["DCNIOS_ORDER"]) > len(environment(job())["DCNIOS_ORDER"])
+
+
+@pytest.mark.parametrize(("stage_with", "verbs"), [("links", {"get"}), ("tool", {"plan"})])
+def test_the_route_says_what_stages(stage_with: str, verbs: set[str]) -> None:
+    plan = StagingPlan(download=Download(url="https://store.example/a?leave"), local_name="a.png")
+    made = template(stage_in=True, stage_with=stage_with).make(make_order(), plan=plan)
+    order = base64.b64decode(environment(made)["DCNIOS_ORDER"]).decode()
+    assert {line.partition("|")[0] for line in order.splitlines()} & {"get", "plan"} == verbs
+
+
+def test_nothing_is_asked_of_a_tool_where_nothing_is_staged() -> None:
+    assert environment(job(stage_with="tool")) == environment(job())
 
 
 def test_a_folder_of_the_hpc_has_the_type_without_which_the_plugin_breaks() -> None:

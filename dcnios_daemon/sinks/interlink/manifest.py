@@ -131,7 +131,14 @@ class Template:
         seen = seen_by_templates(order) if self._env else {}
         told.update({name: text(seen) for name, text in self._env.items()})
         plain |= {name: told[name] for name in _FOR_WRAPPER if name in told}
-        text = order_text(command=self._command, env=told, plan=plan, tells_event=tells_event, marker=marker)
+        text = order_text(
+            command=self._command,
+            env=told,
+            plan=plan,
+            tells_event=tells_event,
+            marker=marker,
+            by_tool=self._run.stage_with == "tool",
+        )
         if len(text) > ORDER_LIMIT:
             raise OrderRefused(
                 f"script, env and staging links make {len(text)} characters, more than the {ORDER_LIMIT} "

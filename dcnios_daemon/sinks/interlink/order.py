@@ -23,6 +23,7 @@ def order_text(
     plan: StagingPlan,
     tells_event: bool,
     marker: Marker | None = None,
+    by_tool: bool = False,
 ) -> str:
     """The value of ``DCNIOS_ORDER``.
 
@@ -32,8 +33,10 @@ def order_text(
         plan: What to fetch first and to send afterwards.
         tells_event: Whether the payload is text that the variable ``EVENT`` can hold.
         marker: What to leave behind when all is done.
+        by_tool: Whether ``dcnios stage`` does the staging, and not the wrapper itself.
     """
-    told = [*_lines(command, env, plan), *_marker(marker)]
+    staged = _for_tool(plan, marker) if by_tool else [*_staging(plan), *_marker(marker)]
+    told = [*_lines(command, env, plan), *staged]
     lines = "".join(f"{'|'.join((verb, *map(word, words)))}\n" for verb, *words in told)
     return base64.b64encode((lines + "event\n" * tells_event).encode()).decode()
 
@@ -43,6 +46,19 @@ def _lines(command: Sequence[str], env: Mapping[str, str], plan: StagingPlan) ->
     yield from (("word", argument) for argument in command)
     if plan.download is not None:
         yield "input", plan.local_name
+
+
+def _for_tool(plan: StagingPlan, marker: Marker | None) -> Iterator[tuple[str, ...]]:
+    if plan != StagingPlan():
+        yield "plan", "stage", plan.encode().decode()
+    if marker is not None:
+        left = StagingPlan(uploads=(Outlet(name="success_marker", upload=marker.upload),))
+        yield "plan", "marker", left.encode().decode()
+        yield "left", marker.name
+
+
+def _staging(plan: StagingPlan) -> Iterator[tuple[str, ...]]:
+    if plan.download is not None:
         yield from _request("get", plan.download)
     for outlet in plan.uploads:
         yield from _outlet(outlet)

@@ -77,6 +77,11 @@ class HpcRun(PodRun):
     success_marker: SuccessMarker | None = None
     """Where the wrapper puts an object when all is done. It proves a success whose log is lost, or whose Job
     is gone. The daemon must have leave to read there, too."""
+    stage_with: Literal["links", "tool"] = "links"
+    """What fetches the input and puts outputs and marker away, on an HPC. ``links``: the wrapper itself, with
+    the image's ``curl`` or GNU ``wget``. ``tool``: the command ``dcnios``, which must be on the container's
+    ``PATH``, by the same links; it takes up broken transfers where they broke and puts many outputs in one
+    process."""
     shared_fs: bool = False
     """The HPC's plugin runs with ``SHARED_FS=true``. Mounted Secrets arrive only then."""
     image_root: Annotated[str, StringConstraints(pattern=r"^[\x21-\x7e]+$")] | None = None

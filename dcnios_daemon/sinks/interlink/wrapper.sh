@@ -4,7 +4,8 @@
 # all (dash, busybox, bash). The daemon hands two variables over, in base64 so that nothing on the way can
 # change them: DCNIOS_PAYLOAD, and DCNIOS_ORDER, lines of words with | between them, each in the escapes of
 # printf's %b (see order.py). The image needs base64 or openssl, and for staging curl or GNU wget; for staging
-# in alone busybox's wget will do, which takes no binary bodies.
+# in alone busybox's wget will do, which takes no binary bodies. With stage_with: tool it needs the command dcnios
+# instead, which does the staging by the daemon's plan.
 #
 # The last line tells the daemon how it ended. Where that line is missing, nothing is believed.
 
@@ -56,7 +57,7 @@ await() { # command: its exit code, or the signal's if it made light of one
 
 # --- the order ------------------------------------------------------------------------------------------------
 # Becomes files in $work: words (the command), in/ and out-1/, out-2/ … (requests: url, headers, fields, ca; of
-# an outlet also prefixes and suffixes). What gives leave stays in files: arguments are there for all to see.
+# an outlet also prefixes and suffixes); or stage and marker, the plans of dcnios stage. What gives leave stays in files: arguments are there for all to see.
 
 read_order() {
     place='' outlets=0
@@ -87,6 +88,14 @@ read_order() {
         ca)
             plain "$word"
             printf '%s' "$plain" >"$place/ca"
+            ;;
+        plan)
+            plain "$value"
+            printf '%s' "$plain" >"$work/$word"
+            ;;
+        left)
+            plain "$word"
+            mkdir -p "$work/left/output" && printf '%s\n' "$DCNIOS_KEY" >"$work/left/output/$plain"
             ;;
         header | field | prefix | suffix | marker) printf '%s\n' "$word" >>"$place/$verb" ;;
         esac || fail "cannot write to $work"
@@ -258,7 +267,22 @@ deliver() { # folder: all files below it go to $place
     done
 }
 
-leave_marker() { # all is done: another one is not made for want of it, for the last line says it, too
+use_tool() { # in or out, plan, folder
+    await dcnios stage "$1" --plan "$work/$2" --work-dir "$3" || fail "dcnios stage $1 ended with exit code $?"
+}
+
+# All is done: another one is not made for want of the marker, for the last line says it, too.
+
+no_marker() { printf 'dcnios %s: the marker could not be left\n' "$step" >&2; }
+
+leave_marker_by_tool() {
+    (
+        end() { exit "$1"; }
+        use_tool out marker "$work/left"
+    )
+}
+
+leave_marker() {
     printf '%s\n' "$DCNIOS_KEY" >"$work/done" && ln -sf "$work/done" "$work/file" || return
     read -r word <"$place/marker"
     plain "$word"
@@ -285,7 +309,12 @@ unset DCNIOS_PAYLOAD DCNIOS_ORDER DCNIOS_WRAPPER
 read_order
 
 step=stage-in
-if [ -d "$work/in" ]; then
+if [ -f "$work/stage" ] || [ -f "$work/marker" ]; then # said before hours of work, not after them
+    has dcnios || fail 'stage_with: tool needs the command dcnios, which is not on the PATH of the container'
+fi
+if [ -f "$work/stage" ]; then
+    use_tool in stage "$work"
+elif [ -d "$work/in" ]; then
     place=$work/in
     url=$(cat "$place/url")
     patiently fetch "$INPUT_FILE_PATH"
@@ -300,6 +329,7 @@ done <"$work/words"
 await "$@" || end "$?"
 
 step=stage-out
+[ ! -f "$work/stage" ] || use_tool out stage "$work"
 number=0
 while [ "$number" -lt "$outlets" ]; do
     number=$((number + 1))
@@ -307,10 +337,11 @@ while [ "$number" -lt "$outlets" ]; do
     how=form
     [ "$(cat "$place/method")" = post ] || how=file
     if [ -f "$place/marker" ]; then
-        leave_marker || printf 'dcnios %s: the marker could not be left\n' "$step" >&2
+        leave_marker || no_marker
     else
         deliver "$TMP_OUTPUT_DIR"
     fi
 done
+[ ! -f "$work/marker" ] || leave_marker_by_tool || no_marker
 step=done
 end 0

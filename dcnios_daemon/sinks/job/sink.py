@@ -29,7 +29,8 @@ from dcnios_daemon.staging.plan import LONGEST, make_plan, needs_staging, validi
 
 class JobRun(HpcRun):
     """A Kubernetes Job on a node of the cluster. What only an HPC has a use for is passed over: ``node``,
-    ``node_labels``, ``slurm``, ``suspicious``, ``success_marker`` and what is for its site alone."""
+    ``node_labels``, ``slurm``, ``suspicious``, ``success_marker``, ``stage_with`` and what is for its site
+    alone."""
 
     @field_validator("image")
     @classmethod
