@@ -49,6 +49,7 @@ async def cpu(space: Workspace, given: argparse.Namespace) -> list[Row]:
     return [
         {"name": "Jobs/s ÷ bare loop's", "at_least": 0.9} | found["jobs_per_second_ratio"],
         {"name": "CPU per event ÷ bare loop's per Job", "at_most": 1.5} | found["cpu_per_event_ratio"],
+        {"name": "of it the event loop's thread"} | found["loop_cpu_per_event_ratio"],
         {"name": "lone event → Job, p50 ÷ bare create's"} | found["lone_event_p50_ratio"],
         {"name": "lone event → Job, p99 ÷ bare create's", "at_most": 2.0} | found["lone_event_p99_ratio"],
         {"name": "RSS after all that, MiB", "at_most": 120.0} | found["rss_mib"],
@@ -114,7 +115,7 @@ SECTIONS: dict[str, Section] = {"cpu": cpu, "cap": cap, "queued": queued, "overl
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default=",".join(SECTIONS), help="sections, with commas between them")
-    parser.add_argument("--pairs", type=int, default=9)
+    parser.add_argument("--pairs", type=int, default=21)
     parser.add_argument("--block", type=int, default=1000, help="Jobs in a block")
     parser.add_argument("--lone", type=int, default=50, help="lone events")
     parser.add_argument("--burst", type=int, default=10_000, help="events of the burst")

@@ -50,7 +50,7 @@ class PoisonBench(Bench):
         os.kill(self.daemon.pid, signal.SIGCONT)
         times = await self._created(count)
         await self._until_settled()
-        return (count - 1) / (max(times) - min(times)), count / (self._cpu() - cpu)
+        return (count - 1) / (max(times) - min(times)), count / (self._cpu() - cpu).whole
 
 
 async def measure(bench: PoisonBench, *, pairs: int, block: int) -> dict[str, Any]:
